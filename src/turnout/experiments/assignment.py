@@ -1,0 +1,360 @@
+"""Which variant a unit gets: weighted rendezvous hashing, algorithm v1.
+
+Called by dispatch for each request and by `reports/explain.py` for one unit; calls
+nothing. An assignment is a function of the document and the unit alone, so replicas
+agree without talking and a restart changes nothing.
+
+    unit     text as given; an integer becomes decimal text; "" or None is no unit
+    H        SHA-256 over UTF-8 bytes; word(i) = bytes 8i..8i+7 of the digest, big-endian
+    d        H(seed 0x00 unit): word(0) ramp, word(1) sub-bucket, word(2) and word(3) reserved
+    variant  word(0) of H(seed 0x00 unit 0x00 variant's name), u = (word + 0.5) / 2^64,
+             score = ln(u) / weight; the highest wins, a tie goes to the smaller name (bytewise)
+
+Invariants: frozen, see `tests/experiments/vectors.json`; a weight of 0 never wins; no
+unit is ever drawn at random; nothing raises.
+
+Source: docs/experiments.md, algorithm v1.
+"""
+
+import hashlib
+import math
+import struct
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from msgspec import Struct
+
+WORD: Final = 2.0**64
+MILLION: Final = 1_000_000
+SUB_BUCKETS: Final = 100
+NO_SUB_BUCKET: Final = -1
+
+MissingUnit = Literal["control", "request"] | str
+"""What stands in for an absent unit: "control" (nothing), "request" (the request id), "attribute:<name>"."""
+
+_words = struct.Struct(">4Q").unpack
+_log = math.log
+
+
+class Reason:
+    """Why a unit got its variant, in order of evaluation; the first match decides."""
+
+    WINNER: Final = "WINNER"
+    """The document names a winner."""
+    DISABLED: Final = "DISABLED"
+    """The document switches the experiment off."""
+    OVERRIDE: Final = "OVERRIDE"
+    """The unit stands on a variant's list."""
+    EXTERNAL: Final = "EXTERNAL"
+    """Another system named the variant."""
+    EXTERNAL_UNKNOWN: Final = "EXTERNAL_UNKNOWN"
+    """Another system should have named the variant and did not, or named none of ours."""
+    NO_UNIT: Final = "NO_UNIT"
+    """The request carries no unit."""
+    HOLDOUT: Final = "HOLDOUT"
+    """The unit is held out of experiments."""
+    NOT_IN_LAYER: Final = "NOT_IN_LAYER"
+    """The unit's slot belongs to another experiment of the layer, or to nobody."""
+    TARGETING: Final = "TARGETING"
+    """A targeting condition is false."""
+    NOT_IN_RAMP: Final = "NOT_IN_RAMP"
+    """The unit is outside the share that takes part."""
+    SPLIT: Final = "SPLIT"
+    """Rendezvous decided."""
+    ERROR: Final = "ERROR"
+    """Something raised on the way; a request never fails for an experiment's sake."""
+
+
+ANALYSED: Final = (Reason.SPLIT, Reason.EXTERNAL)
+"""Reasons that enter an analysis; all others are only counted."""
+
+
+class Share(Struct, frozen=True):
+    """A variant and its weight. Weights need not sum to anything; 0 takes no units."""
+
+    name: str
+    weight: float
+
+
+class Assignment(Struct, frozen=True, gc=False):
+    """The answer for one unit.
+
+    Attributes:
+        variant: The assigned variant's name.
+        reason: One of `Reason`.
+        unit: The unit as text, after `on_missing_unit`; "" when there is none.
+        sub_bucket: 0..99, or -1 without a unit.
+        propensity: Probability of this variant among units that reach the split; 1 where no
+            chance was involved, 0 when unknown (`ERROR`).
+        unit_type: What the unit is: the endpoint's unit field, "request_id", or the attribute's name.
+        error: What was wrong with the unit, for reason `ERROR` (and where the document decides for all); else "".
+    """
+
+    variant: str
+    reason: str
+    unit: str
+    sub_bucket: int
+    propensity: float
+    unit_type: str = ""
+    error: str = ""
+
+
+class Allocation:
+    """An experiment as the hot path needs it. Immutable by convention, built once per document.
+
+    Attributes:
+        name: The experiment's name.
+        phase: 16 hex digits, see `phases.phase`.
+        seed: Holds no 0x00.
+        shares: All variants in bytewise order of their names.
+        control: Name of the control variant.
+        ramp_ppm: Millionths of the units that take part, 0..1,000,000.
+        unit_type: The endpoint's unit field, for the log.
+    """
+
+    __slots__ = (
+        "_candidates",
+        "_fixed",
+        "_missing",
+        "_overrides",
+        "_prefix",
+        "control",
+        "name",
+        "phase",
+        "ramp_ppm",
+        "seed",
+        "shares",
+        "unit_type",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        shares: Mapping[str, float],
+        control: str,
+        *,
+        phase: str = "",
+        seed: str | None = None,
+        ramp_ppm: int = MILLION,
+        policy: "Policy | None" = None,
+    ) -> None:
+        policy = policy or Policy()
+        self.name = name
+        self.phase = phase
+        self.seed = name if seed is None else seed
+        self.shares = tuple(Share(key, float(shares[key])) for key in sorted(shares, key=str.encode))
+        self.control = control
+        self.ramp_ppm = ramp_ppm
+        self.unit_type = policy.unit_type
+        self._check(policy)
+        self._prefix = hashlib.sha256(self.seed.encode() + b"\0")
+        self._missing = policy.on_missing_unit
+        self._overrides = dict(policy.overrides)
+        self._fixed = self._decided_by_document(policy)
+        total = sum(share.weight for share in self.shares)
+        # (name, bytes that follow the unit in the hash, weight, propensity), weight 0 left out
+        self._candidates = tuple(
+            (share.name, b"\0" + share.name.encode(), share.weight, share.weight / total)
+            for share in self.shares
+            if share.weight > 0
+        )
+
+    def _check(self, policy: "Policy") -> None:
+        names = {share.name for share in self.shares}
+        named = {self.control, *policy.overrides.values()} | ({policy.winner} if policy.winner else set())
+        assert named <= names, (
+            f"experiment {self.name!r} names {sorted(named - names)}, its variants are {sorted(names)}"
+        )
+        assert "\0" not in self.seed + "".join(names), f"experiment {self.name!r}: seed and names hold no 0x00"
+        weights = [share.weight for share in self.shares]
+        assert all(math.isfinite(w) and w >= 0 for w in weights), f"experiment {self.name!r}: weights are {weights}"
+        assert any(weights), f"experiment {self.name!r}: at least one weight is above 0"
+
+    def _decided_by_document(self, policy: "Policy") -> tuple[str, str] | None:
+        if policy.winner:
+            return policy.winner, Reason.WINNER
+        return None if policy.enabled else (self.control, Reason.DISABLED)
+
+    def __repr__(self) -> str:
+        return f"<allocation {self.name} {self.phase}>"
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """What decides before the split; none of it belongs to the phase.
+
+    Attributes:
+        enabled: False sends everybody to control.
+        winner: Variant that everybody gets; "" for none.
+        overrides: Unit to variant, for people who test; never analysed.
+        on_missing_unit: See `MissingUnit`.
+        unit_type: The endpoint's unit field.
+    """
+
+    enabled: bool = True
+    winner: str = ""
+    overrides: Mapping[str, str] = {}
+    on_missing_unit: MissingUnit = "control"
+    unit_type: str = ""
+
+
+def assign(
+    unit: object,
+    allocation: Allocation,
+    *,
+    request_id: str = "",
+    attributes: Mapping[str, object] | None = None,
+) -> Assignment:
+    """Choose the variant for one unit. Pure and stable; never raises.
+
+    The same unit, seed and weights give the same variant in every process and release.
+
+    Args:
+        unit: Text as given (no trim, no case fold, no Unicode normalisation) or an integer, which
+            becomes decimal text. None and "" mean no unit. Any other type is an `ERROR`: a float or
+            a bool has no one text form, so other systems would not find the unit again.
+        request_id: Stands in for a missing unit under `on_missing_unit: request`.
+        attributes: Where `on_missing_unit: attribute:<name>` looks.
+
+    Returns:
+        The variant and why. On `ERROR` the control, with the cause in `error`.
+
+    Complexity: one SHA-256 of seed and unit, and one block more per variant; 2 µs for two variants.
+    Source: docs/experiments.md, algorithm v1 (weighted rendezvous hashing).
+
+    >>> assign("user-1", Allocation("structure", {"retrieval": 50, "generation": 50}, "retrieval")).variant
+    'generation'
+    """
+    try:
+        kind = allocation.unit_type
+        if type(unit) is not str or not unit:
+            unit, kind = _unit_or_stand_in(unit, allocation, request_id, attributes)
+        return _decide(unit, kind, allocation)
+    except Exception as exc:  # noqa: BLE001 - the border: counted by its reason, and the request goes on
+        return _failed(allocation, exc)
+
+
+def _decide(unit: str, unit_type: str, allocation: Allocation) -> Assignment:
+    """The order of evaluation, one step a line; holdouts, layers and targeting have their place before the ramp."""
+    fixed = allocation._fixed
+    if not unit:
+        variant, reason = fixed or (allocation.control, Reason.NO_UNIT)
+        return Assignment(variant, reason, "", NO_SUB_BUCKET, 1.0, unit_type)
+    digest = allocation._prefix.copy()
+    digest.update(unit.encode())
+    ramp_word, bucket_word, _, _ = _words(digest.digest())
+    bucket = bucket_word * SUB_BUCKETS >> 64
+    if fixed:
+        return Assignment(fixed[0], fixed[1], unit, bucket, 1.0, unit_type)
+    if unit in allocation._overrides:
+        return Assignment(allocation._overrides[unit], Reason.OVERRIDE, unit, bucket, 1.0, unit_type)
+    if ramp_word * MILLION >> 64 >= allocation.ramp_ppm:
+        return Assignment(allocation.control, Reason.NOT_IN_RAMP, unit, bucket, 1.0, unit_type)
+    best = -math.inf
+    winner, propensity = allocation.control, 0.0
+    for name, suffix, weight, share in allocation._candidates:
+        branch = digest.copy()
+        branch.update(suffix)
+        score = _log((int.from_bytes(branch.digest()[:8]) + 0.5) / WORD) / weight
+        if score > best:  # candidates stand in bytewise order, so a tie stays with the smaller name
+            best, winner, propensity = score, name, share
+    return Assignment(winner, Reason.SPLIT, unit, bucket, propensity, unit_type)
+
+
+def _unit_or_stand_in(
+    unit: object, allocation: Allocation, request_id: str, attributes: Mapping[str, object] | None
+) -> tuple[str, str]:
+    text = unit_text(unit)
+    if text:
+        return text, allocation.unit_type
+    missing = allocation._missing
+    if missing == "request":
+        return request_id, "request_id"
+    if missing.startswith("attribute:"):
+        name = missing.removeprefix("attribute:")
+        return unit_text((attributes or {}).get(name)), name
+    return "", allocation.unit_type
+
+
+def unit_text(value: object) -> str:
+    """The one text form of a unit; "" for none.
+
+    Raises:
+        TypeError: Neither text, nor an integer, nor None.
+        ValueError: An integer with more digits than Python prints (4,300).
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(int(value))
+    raise TypeError(f"a unit is text or an integer, not {type(value).__name__}; send it as text")
+
+
+class Draw(Struct, frozen=True, kw_only=True):
+    """One variant's part in the rendezvous of one unit, for `turnout explain`.
+
+    Attributes:
+        variant: Name.
+        weight: As in the document.
+        word: First 8 bytes of the digest as 16 hex digits.
+        u: (word + 0.5) / 2^64.
+        score: ln(u) / weight; -inf for weight 0.
+    """
+
+    variant: str
+    weight: float
+    word: str
+    u: float
+    score: float
+
+
+class Points(Struct, frozen=True, kw_only=True):
+    """All numbers behind one unit's assignment.
+
+    Attributes:
+        ramp_point_ppm: The unit takes part when this is below the ramp, in millionths.
+        sub_bucket: 0..99.
+        draws: One per variant, in bytewise order of the names.
+    """
+
+    ramp_point_ppm: int
+    sub_bucket: int
+    draws: tuple[Draw, ...]
+
+
+def points(unit: str, allocation: Allocation) -> Points:
+    """Compute every number `assign` looks at, including those that did not matter for this unit.
+
+    Raises:
+        UnicodeEncodeError: The unit holds a lone surrogate, which UTF-8 cannot carry.
+    """
+    digest = allocation._prefix.copy()
+    digest.update(unit.encode())
+    ramp_word, bucket_word, _, _ = _words(digest.digest())
+    draws = []
+    for share in allocation.shares:
+        branch = digest.copy()
+        branch.update(b"\0" + share.name.encode())
+        word = branch.digest()[:8]
+        u = (int.from_bytes(word) + 0.5) / WORD
+        score = _log(u) / share.weight if share.weight > 0 else -math.inf
+        draws.append(Draw(variant=share.name, weight=share.weight, word=word.hex(), u=u, score=score))
+    return Points(
+        ramp_point_ppm=ramp_word * MILLION >> 64, sub_bucket=bucket_word * SUB_BUCKETS >> 64, draws=tuple(draws)
+    )
+
+
+def _failed(allocation: Allocation, exc: Exception) -> Assignment:
+    cause, kind = _cause(exc), allocation.unit_type
+    if allocation._fixed:  # the document decides without looking at the unit
+        variant, reason = allocation._fixed
+        return Assignment(variant, reason, "", NO_SUB_BUCKET, 1.0, kind, cause)
+    return Assignment(allocation.control, Reason.ERROR, "", NO_SUB_BUCKET, 0.0, kind, cause)
+
+
+def _cause(exc: Exception) -> str:
+    text = str(exc)
+    if isinstance(exc, UnicodeEncodeError):
+        text = "the unit holds a lone surrogate, which UTF-8 cannot carry"
+    return f"{type(exc).__name__}: {text}"[:200]

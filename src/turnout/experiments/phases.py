@@ -1,0 +1,98 @@
+"""The phase of an experiment: a digest of everything that allocates units or changes what a variant does.
+
+Called by assembly (each exposure carries it) and by reports. No state: the document tells
+the phase, so replicas agree and a document put back brings its phase back. Results are
+never pooled over phases: a changed ratio over changing traffic is Simpson's paradox, and
+it fakes a sample ratio mismatch.
+
+In it: hash, seed, unit, layer slots, targeting, the control's name, and per variant its
+name, weight, pipeline, models with versions, params, policy. Not in it: ramp, holdout,
+overrides, metrics, plan, description, and how models are run (batching, threads, ...).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+HASH: Final = "v1"
+DIGITS: Final = 16
+
+
+class VariantContent(Struct, frozen=True, kw_only=True):
+    """What one variant is, with its pipeline's own bindings and params already merged in.
+
+    Attributes:
+        weight: As in the document; only ratios matter to units, yet every change is a phase.
+        pipeline: Name of the pipeline in the document.
+        code: "module:function" behind it.
+        models: Keyword in the pipeline to what is bound there: alias and version.
+        params: Effective params, as written: before `${NAME}` and `secret:` are filled in.
+        policy: Effective policy; None without one.
+    """
+
+    weight: float
+    pipeline: str
+    code: str
+    models: Mapping[str, tuple[str, str]]
+    params: Mapping[str, Any]
+    policy: Any = None
+
+
+def phase(
+    seed: str,
+    unit: str | None,
+    *,
+    control: str,
+    variants: Mapping[str, VariantContent],
+    layer: Any = None,
+    targeting: str | None = None,
+) -> str:
+    """Digest what allocates: the first 16 hex digits of SHA-256 over canonical JSON.
+
+    Args:
+        unit: The endpoint's unit field; None without one.
+        layer: The layer's name and slots; None without one.
+        targeting: The condition's text; None without one.
+    """
+    content = {
+        "hash": HASH,
+        "seed": seed,
+        "unit": unit,
+        "layer": layer,
+        "targeting": targeting,
+        "control": control,
+        "variants": {name: _content(variant) for name, variant in variants.items()},
+    }
+    return hashlib.sha256(canonical(content)).hexdigest()[:DIGITS]
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys, no spaces, UTF-8 as it is; the same bytes in every process.
+
+    Raises:
+        TypeError: A value that JSON has no form for.
+        ValueError: NaN or infinity.
+    """
+    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def _content(variant: VariantContent) -> dict[str, Any]:
+    return {
+        "weight": float(variant.weight),
+        "pipeline": [variant.pipeline, variant.code],
+        "models": {keyword: list(bound) for keyword, bound in variant.models.items()},
+        "params": variant.params,
+        "policy": variant.policy,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,12 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def vectors() -> list[dict[str, Any]]:
+    text = Path(__file__).with_name("vectors.json").read_text("utf-8")
+    found: list[dict[str, Any]] = json.loads(text)
+    return found
