@@ -332,3 +332,53 @@ async def connect(sock: socket.socket, on_message: Receive, on_close: Callable[[
     else:
         await loop.create_connection(lambda: channel, sock=sock)
     return channel
+
+
+class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the supervisor tells a worker at its start, as JSON in its first argument.
+
+    Attributes:
+        worker: Name of this process, such as "w0.3"; never used twice by one supervisor.
+        slot: Number of the worker slot, from 0; a successor takes over the slot and its socket.
+        listen_fd: Listening socket of the slot, bound; the worker calls listen. Inherited.
+        control_fd: The worker's end of the control channel. Inherited.
+        document: Path of the document, for messages; the text comes with `Prepare`.
+        directory: Where relative paths in the document start and user code is imported from.
+        state: State folder: event segments go to `segments/` in it.
+        url: Base address of the server as people reach it, for messages and OpenAPI.
+        drain_s: Longest time for requests in flight to finish after `Drain`, or after the channel is gone.
+        segment_bytes: Disk this worker may fill with segments that wait for the store.
+    """
+
+    worker: str
+    slot: int
+    listen_fd: int
+    control_fd: int
+    document: str
+    directory: str
+    state: str
+    host: str
+    port: int
+    url: str
+    stage: str = ""
+    linger_s: float = 0.5
+    drain_s: float = 30.0
+    body_bytes: int = 16 * 2**20
+    header_bytes: int = 32_768
+    connections: int = 4096
+    idle_s: float = 75.0
+    segment_bytes: int = 512 * 2**20
+
+
+class RecorderSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the supervisor tells the recorder at its start, as JSON in its first argument.
+
+    Attributes:
+        control_fd: The recorder's end of the control channel; when it closes the recorder ships and leaves. Inherited.
+        state: State folder; segments lie in `segments/`, the database in `events.db`.
+        store: SQLAlchemy URL of the event store; "" means the database in the state folder.
+    """
+
+    control_fd: int
+    state: str
+    store: str = ""
