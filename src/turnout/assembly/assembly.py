@@ -1,0 +1,86 @@
+"""A Snapshot made runnable in one process. One reference to it is swapped; it never changes.
+
+The previous assembly lives until no request names it: `enter` and `leave` count them.
+"""
+
+import asyncio
+import difflib
+import time
+
+from turnout.assembly import endpoint
+from turnout.errors import NotFoundError
+from turnout.models import host
+from turnout.spec import snapshot
+
+
+class Assembly:
+    """Endpoints and models of one revision.
+
+    Attributes:
+        snapshot: What it was built from.
+        revision: The snapshot's revision, short form, as in the `Turnout-Revision` header.
+        build: Digest of the user code of this process.
+        endpoints: By name.
+        hosts: Loaded models by alias.
+        identities: Identity of each loaded model by alias, for the pool.
+        in_flight: Requests that run on this assembly now.
+    """
+
+    def __init__(
+        self,
+        document: snapshot.Snapshot,
+        *,
+        build: str,
+        endpoints: dict[str, endpoint.Endpoint],
+        hosts: dict[str, host.Host],
+        identities: dict[str, str],
+    ) -> None:
+        self.snapshot = document
+        self.revision = document.short
+        self.build = build
+        self.endpoints = endpoints
+        self.hosts = hosts
+        self.identities = identities
+        self.built_at = time.time()
+        self.in_flight = 0
+        self._idle: asyncio.Event | None = None
+
+    def endpoint(self, name: str) -> endpoint.Endpoint:
+        """The endpoint of this name.
+
+        Raises:
+            NotFoundError: There is none; the nearest name is given.
+        """
+        found = self.endpoints.get(name)
+        if found is None:
+            near = difflib.get_close_matches(name[:80], self.endpoints, n=1)
+            known = ", ".join(sorted(self.endpoints)[:10])
+            hint = f"Did you mean {near[0]!r}?" if near else f"This document has: {known}."
+            raise NotFoundError(f"there is no endpoint {name[:80]!r}.", hint=hint)
+        return found
+
+    def enter(self) -> None:
+        """A request starts on this assembly."""
+        self.in_flight += 1
+
+    def leave(self) -> None:
+        """That request is answered."""
+        self.in_flight -= 1
+        if self._idle is not None and self.in_flight == 0:
+            self._idle.set()
+
+    async def drained(self, timeout_s: float) -> bool:
+        """Wait until no request names this assembly; False when time ran out first."""
+        if self.in_flight == 0:
+            return True
+        self._idle = asyncio.Event()
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def longest_deadline_s(self) -> float:
+        """Seconds after which every request of this assembly has been answered."""
+        return max((each.deadline_s for each in self.endpoints.values()), default=0.0)

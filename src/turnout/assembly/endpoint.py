@@ -1,0 +1,195 @@
+"""An endpoint made runnable: who is asked (the unit), which variant answers, and with what.
+
+Built by `assembly/building.py`, walked by `dispatch.py` once per request, so everything
+that can be done once has been done when these objects exist.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from turnout.errors import InputError
+from turnout.experiments import assignment
+from turnout.pipelines import binding
+
+MAX_UNIT_BYTES = 1_024
+"""A unit longer than this is refused: it is hashed, logged and indexed for every request."""
+
+HEADER = "header:"
+
+
+class Incoming:
+    """One request as it enters dispatch, whatever home it came from.
+
+    Attributes:
+        endpoint: The endpoint's name.
+        body: JSON text as bytes.
+        header: Looks a header up by its lower-case name; None when absent.
+        id: The request id, 32 hex digits.
+        received: `time.monotonic()` when the request was complete.
+        ts: Seconds since the epoch at the same moment.
+        deadline_s: The caller's own time limit in seconds; None for the endpoint's.
+    """
+
+    __slots__ = ("body", "deadline_s", "endpoint", "header", "id", "received", "ts")
+
+    def __init__(
+        self,
+        endpoint: str,
+        body: bytes,
+        *,
+        id: str,
+        received: float,
+        ts: float,
+        header: Callable[[bytes], bytes | None] = lambda name: None,
+        deadline_s: float | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.body = body
+        self.header = header
+        self.id = id
+        self.received = received
+        self.ts = ts
+        self.deadline_s = deadline_s
+
+
+class Counter(Protocol):
+    """What a route counts with; a telemetry child."""
+
+    def inc(self, n: int = 1) -> None: ...
+
+
+class Route:
+    """One way a request can go: a variant (or the endpoint's own pipeline) with everything bound.
+
+    Attributes:
+        variant: Name of the variant; "" without an experiment.
+        pipeline: Its bound pipeline.
+        fallback: The route that answers when this one fails; None when nobody does.
+    """
+
+    __slots__ = ("fallback", "pipeline", "variant")
+
+    def __init__(self, variant: str, pipeline: binding.BoundPipeline, fallback: "Route | None" = None) -> None:
+        self.variant = variant
+        self.pipeline = pipeline
+        self.fallback = fallback
+
+
+class UnitReader:
+    """Finds the unit of a request by its declared path: "user_id", "user.id" or "header:X-User"."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._header = path[len(HEADER) :].lower().encode() if path.startswith(HEADER) else None
+        self._keys = () if self._header else tuple(path.split("."))
+        self._decoder = None if self._header else msgspec.json.Decoder(_probe(self._keys))
+
+    def __call__(self, request: Incoming) -> str | None:
+        """The unit as text; None when the request carries none.
+
+        Raises:
+            InputError: It is neither text nor an integer, or longer than `MAX_UNIT_BYTES`.
+        """
+        found = self._find(request)
+        if found is None or found == "":
+            return None
+        if isinstance(found, bool) or not isinstance(found, str | int):
+            raise InputError(
+                f"the unit {self.path!r} is {type(found).__name__}; it must be text or an integer.",
+                path=self.path,
+                hint="Send the user's id as text.",
+            )
+        unit = found if isinstance(found, str) else str(found)
+        if len(unit) > MAX_UNIT_BYTES or len(unit.encode("utf-8", "surrogatepass")) > MAX_UNIT_BYTES:
+            raise InputError(
+                f"the unit {self.path!r} has {len(unit)} characters; at most {MAX_UNIT_BYTES} bytes are taken.",
+                path=self.path,
+                hint="Send an id, not content; hash it if it is long.",
+            )
+        return unit
+
+    def _find(self, request: Incoming) -> Any:
+        if self._header is not None:
+            raw = request.header(self._header)
+            return raw.decode("utf-8", "replace") if raw is not None else None
+        assert self._decoder is not None
+        try:
+            found = self._decoder.decode(request.body)
+        except (msgspec.DecodeError, RecursionError):
+            return None  # decoding the whole body says what is wrong, better than we could here
+        for key in self._keys:
+            if not isinstance(found, msgspec.Struct):
+                return None
+            found = getattr(found, _field(key))
+        return found
+
+
+def _field(key: str) -> str:
+    return f"f_{key}" if not key.isidentifier() else key
+
+
+def _probe(keys: tuple[str, ...]) -> Any:
+    """A Struct that decodes nothing but the path `keys`; everything else is skipped unread."""
+    inner: Any = Any
+    for key in reversed(keys):
+        inner = msgspec.defstruct("Unit", [(_field(key), inner | None if inner is not Any else Any, None)], rename={_field(key): key})
+    return inner
+
+
+class Endpoint:
+    """The stable public name, ready to answer.
+
+    Attributes:
+        name: As in the path `/v1/endpoints/{name}`.
+        deadline_s: Seconds a request may take in all.
+        experiment: Name of the running experiment; "" for none.
+        phase: Its phase; "" for none.
+        routes: Variant name to route; without an experiment the one key is "".
+        control: The route that answers when nothing else is chosen.
+        request: Codec of the contract's request.
+        reply: Codec of the contract's reply.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        deadline_s: float,
+        routes: Mapping[str, Route],
+        control: Route,
+        unit: UnitReader | None = None,
+        allocation: assignment.Allocation | None = None,
+        attribute: UnitReader | None = None,
+        description: str = "",
+    ) -> None:
+        self.name = name
+        self.deadline_s = deadline_s
+        self.routes = dict(routes)
+        self.control = control
+        self.unit = unit
+        self.allocation = allocation
+        self.attribute = attribute
+        self.description = description
+        self.experiment = allocation.name if allocation else ""
+        self.phase = allocation.phase if allocation else ""
+        self.unit_type = unit.path if unit else ""
+
+    @property
+    def contract(self) -> binding.BoundPipeline:
+        """The pipeline whose request and reply types are the endpoint's contract."""
+        return self.control.pipeline
+
+    def assign(self, request: Incoming) -> assignment.Assignment | None:
+        """The variant for this request, with the reason; None when no experiment runs here.
+
+        Raises:
+            InputError: The unit is of the wrong type or too long.
+        """
+        unit = self.unit(request) if self.unit is not None else None
+        if self.allocation is None:
+            return None
+        if unit is None and self.attribute is not None:
+            unit = self.attribute(request)
+        return assignment.assign(unit, self.allocation, request_id=request.id)

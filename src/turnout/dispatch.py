@@ -1,0 +1,63 @@
+"""One request, from the endpoint's name to the encoded reply. No HTTP in here.
+
+Called by every home (server, ASGI, in process, jobs, batch); calls assignment, the
+event log and the pipeline runner, in this order. Reads top to bottom.
+"""
+
+import time
+
+from turnout import wire
+from turnout.assembly import assembly, endpoint, visit
+from turnout.errors import DeadlineError, ModelError, OverloadError, StepError, UnavailableError
+from turnout.pipelines import runner
+
+FALLBACK_SHARE = 0.6
+"""With a fallback behind it, a variant gets this share of the remaining time, so that control still has some (DESIGN §3)."""
+
+RECOVERABLE = (DeadlineError, ModelError, OverloadError, StepError, UnavailableError)
+"""Failures that another variant may not share; a request that does not fit the type is nobody's fault but its sender's."""
+
+
+async def dispatch(current: assembly.Assembly, request: endpoint.Incoming, journal: visit.Journal) -> visit.Answer:
+    """Answer one request on one assembly.
+
+    Raises:
+        NotFoundError, InputError, OverloadError, DeadlineError, UnavailableError, StepError.
+
+    Cancellation: the pipeline is cancelled, the prediction is recorded as "cancelled".
+    """
+    chosen = current.endpoint(request.endpoint)
+    deadline = request.received + min(chosen.deadline_s, request.deadline_s or chosen.deadline_s)
+    guest = journal.open(current, chosen, request)
+    try:
+        assigned = chosen.assign(request)
+        route = chosen.control if assigned is None else chosen.routes[assigned.variant]
+        guest.take(route, assigned)
+        item = route.pipeline.request.decode(request.body)
+        guest.expose()
+        result = await _answer(guest, route, item, deadline)
+    except BaseException as error:
+        guest.finish(error)
+        raise
+    if isinstance(result, runner.Stream):
+        return guest.streaming(result)
+    guest.finish()
+    return guest.answer(result)
+
+
+async def _answer(guest: visit.Visit, route: endpoint.Route, item: object, deadline: float) -> bytes | runner.Stream:
+    if route.fallback is None:
+        return await _run(guest, route, item, deadline)
+    now = time.monotonic()
+    try:
+        return await _run(guest, route, item, now + FALLBACK_SHARE * (deadline - now))
+    except RECOVERABLE as error:
+        guest.fall_back(route.fallback, error)
+        item = route.fallback.pipeline.request.decode(guest.request.body)
+        return await _run(guest, route.fallback, item, deadline)
+
+
+async def _run(guest: visit.Visit, route: endpoint.Route, item: object, deadline: float) -> bytes | runner.Stream:
+    call = guest.call = wire.Call(guest.request.id, route.pipeline.name, deadline, guest.request.received)
+    value = await runner.run(route.pipeline, item, call)
+    return value if isinstance(value, runner.Stream) else route.pipeline.encode(value)

@@ -1,0 +1,175 @@
+"""The worker program: `python -m turnout.gateway.app SETTINGS_JSON`, started by the supervisor.
+
+Starts empty, gets its document over the control channel, serves the inherited socket,
+drains when told, when the channel closes, or on SIGTERM.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+import msgspec
+
+from turnout import telemetry
+from turnout.assembly import building
+from turnout.errors import DocumentError, UnavailableError
+from turnout.gateway import home, problems, routes
+from turnout.transport import control, http, server
+
+logger = logging.getLogger("turnout.gateway")
+
+OVERVIEW_TIMEOUT_S = 5.0
+
+
+class Worker:
+    """One worker process: a Home behind a server, steered over the control channel."""
+
+    def __init__(self, settings: control.WorkerSettings) -> None:
+        self.settings = settings
+        self.registry = telemetry.Registry()
+        self.home = home.Home(
+            home.Identity(
+                worker=settings.worker,
+                directory=settings.directory,
+                state=settings.state,
+                stage=settings.stage,
+                environment=dict(os.environ),
+                secrets=settings.secrets,
+                spool_bytes=settings.segment_bytes,
+            ),
+            self.registry,
+        )
+        limits = http.Limits(
+            body_bytes=settings.body_bytes,
+            header_bytes=settings.header_bytes,
+            connections=settings.connections,
+            idle_s=settings.idle_s,
+        )
+        handler = routes.Routes(self.home, overview=self._overview, metrics=self._metrics, explain=settings.explain)
+        self.server = server.Server(handler, limits=limits, refuse=problems.refusal, registry=self.registry)
+        self._channel: control.Channel | None = None
+        self._serving = False
+        self._swap = asyncio.Lock()
+        self._draining: asyncio.Task[None] | None = None
+        self._done = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until drained."""
+        await self.home.open()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._leave)
+        sock = socket.socket(fileno=self.settings.control_fd)
+        self._channel = await control.connect(sock, on_message=self._hear, on_close=self._leave)
+        self._channel.send(control.Hello(worker=self.settings.worker, pid=os.getpid()))
+        await self._done.wait()
+        self._channel.close()
+
+    async def _hear(self, message: Any) -> Any:
+        match message:
+            case control.Prepare():
+                return await self._prepare(message)
+            case control.Commit():
+                return await self._commit(message.generation)
+            case control.Abort():
+                await self.home.abort(message.generation)
+            case control.Status():
+                return control.StatusReply(payload=msgspec.json.encode(self._status()))
+            case control.MetricsRequest():
+                return control.MetricsReply(families=self.registry.snapshot())
+            case control.Drain():
+                await self._drain(message.linger_s)
+                return control.Drained()
+            case _:
+                raise UnavailableError(f"a worker has no answer to {type(message).__name__}")
+        return None
+
+    async def _prepare(self, message: control.Prepare) -> control.Prepared | control.Refused:
+        started = time.monotonic()
+        async with self._swap:
+            try:
+                built = await self.home.prepare(message.generation, message.files)
+            except DocumentError as error:
+                return control.Refused(generation=message.generation, errors=[building.problem(each) for each in error.errors])
+        return control.Prepared(
+            generation=message.generation,
+            revision=built.revision,
+            build=built.build,
+            built_s=time.monotonic() - started,
+            summary=building.summary(built),
+        )
+
+    async def _commit(self, generation: int) -> control.Committed:
+        built = self.home.commit(generation)
+        if not self._serving:
+            self._serving = True
+            await self.server.start(socket.socket(fileno=self.settings.listen_fd))
+            assert self._channel is not None
+            self._channel.send(control.Ready(worker=self.settings.worker))
+        return control.Committed(generation=generation, revision=built.revision, at=self.home.since)
+
+    def _status(self) -> dict[str, Any]:
+        return self.home.status() | {
+            "pid": os.getpid(),
+            "connections": self.server.connections,
+            "events_waiting": self.home.events.waiting,
+        }
+
+    async def _overview(self) -> bytes:
+        reply = await self._ask(control.Overview())
+        assert isinstance(reply, control.OverviewAnswer)
+        return reply.payload
+
+    async def _metrics(self) -> bytes:
+        reply = await self._ask(control.Metrics())
+        assert isinstance(reply, control.MetricsReply)
+        return telemetry.render(reply.families)
+
+    async def _ask(self, message: control.Message) -> control.Message:
+        if self._channel is None:
+            raise UnavailableError("the supervisor is not connected yet.", retry_after_s=1.0)
+        return await self._channel.request(message, OVERVIEW_TIMEOUT_S)
+
+    def _leave(self) -> None:
+        if self._draining is None:
+            self._draining = asyncio.get_running_loop().create_task(self._leave_after_drain())
+
+    async def _leave_after_drain(self) -> None:
+        await self._drain(self.settings.linger_s)
+        self._done.set()
+
+    async def _drain(self, linger_s: float) -> None:
+        """Finish what runs, write what happened, unload; then the process has nothing left to do."""
+        self.home.draining = True
+        try:
+            async with asyncio.timeout(self.settings.drain_s + linger_s):
+                await self.server.drain(linger_s)
+        except TimeoutError:
+            logger.warning("worker %s leaves with %d requests unanswered", self.settings.worker, self.server.in_flight)
+        await self.home.close()
+        asyncio.get_running_loop().call_later(0.1, self._done.set)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one worker; returns the exit status."""
+    settings = msgspec.json.decode(arguments[0], type=control.WorkerSettings)
+    logging.basicConfig(
+        level=logging.INFO, format=f"%(asctime)s {settings.worker} %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    if settings.directory not in sys.path:
+        sys.path.insert(0, settings.directory)
+    server.run(_run(settings))
+    return 0
+
+
+async def _run(settings: control.WorkerSettings) -> None:
+    await Worker(settings).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

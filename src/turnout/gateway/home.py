@@ -1,0 +1,224 @@
+"""One answering process: the assembly in force, how it is replaced, and what it says of itself.
+
+The worker program, the ASGI app and the in-process door each hold one Home. A document
+goes through `prepare` (parse, check, load, warm; nothing changes yet) and `commit`
+(one reference is swapped) or `abort`.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from turnout import dispatch, telemetry
+from turnout.assembly import assembly, building, code, endpoint, pool, visit
+from turnout.errors import DocumentError, SpecError, UnavailableError
+from turnout.eventlog import ids, log, memory
+from turnout.events import Outcome
+from turnout.gateway import outcomes
+from turnout.sources import artifacts
+from turnout.spec import snapshot
+
+logger = logging.getLogger("turnout.gateway")
+
+DRAIN_MARGIN_S = 1.0
+"""Seconds beyond the longest deadline that a retired assembly is given before its models go."""
+
+
+class Identity(Struct, frozen=True):
+    """Who this process is and where its things lie.
+
+    Attributes:
+        worker: Name in events and status, such as "w0".
+        directory: The document's folder: relative sources and user code start here.
+        state: Folder for segments and other state.
+        stage: Name of the stage overlay; "" for none.
+        environment: What `${NAME}` may read.
+        secrets: Folder whose files `secret:NAME` reads; "" for none.
+        spool_bytes: Most bytes of unshipped events kept on disk.
+    """
+
+    worker: str
+    directory: str
+    state: str
+    stage: str = ""
+    environment: Mapping[str, str] = {}
+    secrets: str = ""
+    spool_bytes: int = 1 << 30
+
+
+class Home:
+    """See the module's docstring.
+
+    Attributes:
+        current: The assembly in force; None before the first document.
+        since: Epoch seconds when it came into force; 0.0 before.
+        refused: The last refused document's errors, None when the last one was accepted.
+        draining: No new requests are wanted; health says so.
+    """
+
+    def __init__(self, identity: Identity, registry: telemetry.Registry) -> None:
+        self.identity = identity
+        self.registry = registry
+        self.current: assembly.Assembly | None = None
+        self.since = 0.0
+        self.refused: list[SpecError] | None = None
+        self.draining = False
+        self.new_id: Callable[[], str] = ids.new_id
+        self.events = log.EventLog(
+            Path(identity.state) / "segments", identity.worker, limit_bytes=identity.spool_bytes, registry=registry
+        )
+        self.journal = visit.Journal(
+            self.events, memory.ExposureMemory(), registry, worker=identity.worker, new_id=self.new_id
+        )
+        self._code = code.Code()
+        self._pool = pool.Pool()
+        self._prepared: dict[int, assembly.Assembly] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._rejected = registry.counter(telemetry.SNAPSHOT_REJECTED, "Refused documents.").labels()
+        self._outcomes = registry.counter(telemetry.OUTCOMES, "Accepted outcomes.", ("outcome",))
+        self._applied = registry.gauge(telemetry.SNAPSHOT_APPLIED, "When the document in force was applied.", merge="min").labels()
+
+    async def open(self) -> None:
+        """Start the event log."""
+        self.events.start()
+
+    async def close(self) -> None:
+        """Stop for good: flush events, unload models. Requests in flight should be drained before."""
+        self.draining = True
+        for task in list(self._retiring):
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await self.events.close()
+        await self._pool.close()
+
+    @property
+    def ready(self) -> bool:
+        return not self.not_ready()
+
+    def not_ready(self) -> list[str]:
+        """Why this process should get no traffic; empty when it is ready."""
+        reasons = ["draining"] if self.draining else []
+        if self.current is None:
+            return [*reasons, "no document is in force yet"]
+        return reasons + [f"model {alias!r} is not ready" for alias, host in self.current.hosts.items() if not host.ready]
+
+    async def prepare(self, generation: int, files: Mapping[str, str]) -> assembly.Assembly:
+        """Build and warm what a document asks for, without putting it in force.
+
+        Raises:
+            DocumentError: With every error found; the assembly in force is untouched.
+        """
+        try:
+            admitted = await asyncio.to_thread(self._admit, files)
+            built = await building.build(admitted, code=self._code, pool=self._pool, registry=self.registry)
+        except DocumentError as error:
+            self.refused = list(error.errors)
+            self._rejected.inc()
+            raise
+        await self.abort(generation)
+        self._prepared[generation] = built
+        return built
+
+    def _admit(self, files: Mapping[str, str]) -> snapshot.Snapshot:
+        admitted = snapshot.admit(
+            files,
+            stage=self.identity.stage,
+            environment=self.identity.environment,
+            read_secret=self._read_secret,
+            digests=artifacts.digest_under(self.identity.directory),
+            directory=self.identity.directory,
+        )
+        if not admitted.document.endpoints and self.current is not None and self.current.endpoints:
+            gone = ", ".join(sorted(self.current.endpoints)[:10])
+            raise DocumentError(
+                [SpecError(f"the new document drops every endpoint ({gone}).", hint="Keep at least one, or stop the server.")]
+            )
+        return admitted
+
+    def _read_secret(self, name: str) -> str | None:
+        if not self.identity.secrets:
+            return None
+        path = Path(self.identity.secrets) / name
+        return path.read_text().strip() if path.is_file() else None
+
+    def commit(self, generation: int) -> assembly.Assembly:
+        """Put a prepared document in force: one reference is swapped, the old assembly drains in the background.
+
+        Raises:
+            UnavailableError: Nothing was prepared under this generation.
+        """
+        built = self._prepared.pop(generation, None)
+        if built is None:
+            raise UnavailableError(f"no document was prepared as generation {generation}.")
+        previous, self.current = self.current, built
+        self.since = time.time()
+        self._applied.set(self.since)
+        self.refused = None
+        if previous is not None:
+            self._retire(previous)
+        logger.info("revision %s in force, build %s", built.revision, built.build or "-")
+        return built
+
+    async def abort(self, generation: int) -> None:
+        """Drop a prepared document that another worker refused."""
+        built = self._prepared.pop(generation, None)
+        if built is not None:
+            await building.release(built, self._pool)
+
+    def _retire(self, previous: assembly.Assembly) -> None:
+        async def retire() -> None:
+            if not await previous.drained(previous.longest_deadline_s + DRAIN_MARGIN_S):
+                logger.warning("revision %s still has %d requests after its longest deadline", previous.revision, previous.in_flight)
+            await building.release(previous, self._pool)
+
+        task = asyncio.get_running_loop().create_task(retire())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def dispatch(self, request: endpoint.Incoming) -> visit.Answer:
+        """Answer one request on the assembly in force; see `dispatch.dispatch` for what it raises."""
+        if self.current is None:
+            raise UnavailableError("no document is in force yet.", hint="Ask /readyz, then retry.", retry_after_s=1.0)
+        return await dispatch.dispatch(self.current, request, self.journal)
+
+    async def record_outcomes(self, body: bytes) -> list[Outcome]:
+        """Check and log outcomes; returns when they are written to the segment file.
+
+        Raises:
+            InputError: One of them is wrong; none was taken.
+        """
+        posted = outcomes.read(body, now=time.time(), new_id=self.new_id)
+        known = self.outcome_names()
+        for item in posted:
+            self._outcomes.labels(item.name if item.name in known else "other").inc()
+            self.events.append(item)
+        await self.events.flush()
+        return posted
+
+    def outcome_names(self) -> set[str]:
+        """Outcomes that the metrics of the document in force read."""
+        return set() if self.current is None else self.current.outcome_names
+
+    def status(self) -> dict[str, Any]:
+        """What this process says of itself; the supervisor merges the workers' words."""
+        current = self.current
+        base: dict[str, Any] = {
+            "worker": self.identity.worker,
+            "state": "draining" if self.draining else ("ready" if self.ready else "starting"),
+            "not_ready": self.not_ready(),
+            "revision": current.revision if current else None,
+            "build": current.build if current else None,
+            "since": self.since or None,
+            "in_flight": current.in_flight if current else 0,
+            "refused": [building.problem(error) for error in self.refused] if self.refused else None,
+        }
+        if current is not None:
+            base["models"] = {alias: host.stats() for alias, host in sorted(current.hosts.items())}
+            base["endpoints"] = {name: building.describe(each) for name, each in sorted(current.endpoints.items())}
+            base["warnings"] = [building.problem(error) for error in current.snapshot.warnings]
+        return base
