@@ -348,6 +348,8 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         url: Base address of the server as people reach it, for messages and OpenAPI.
         drain_s: Longest time for requests in flight to finish after `Drain`, or after the channel is gone.
         segment_bytes: Disk this worker may fill with segments that wait for the store.
+        secrets: Folder whose files `secret:NAME` reads; "" for none.
+        explain: Whether callers may ask for the trace with `?explain`.
     """
 
     worker: str
@@ -368,6 +370,8 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connections: int = 4096
     idle_s: float = 75.0
     segment_bytes: int = 512 * 2**20
+    secrets: str = ""
+    explain: bool = False
 
 
 class RecorderSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
