@@ -19,8 +19,8 @@ Source: docs/experiments.md, algorithm v1.
 import hashlib
 import math
 import struct
-from collections.abc import Mapping
-from typing import Final, Literal
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
@@ -141,7 +141,7 @@ class Allocation:
         policy = policy or Policy()
         self.name = name
         self.phase = phase
-        self.seed = name if seed is None else seed
+        self.seed = seed or name
         self.shares = tuple(Share(key, float(shares[key])) for key in sorted(shares, key=str.encode))
         self.control = control
         self.ramp_ppm = ramp_ppm
@@ -195,6 +195,58 @@ class Policy(Struct, frozen=True, kw_only=True):
     overrides: Mapping[str, str] = {}
     on_missing_unit: MissingUnit = "control"
     unit_type: str = ""
+
+
+class VariantSpec(Protocol):
+    """What an allocation reads of a variant in the document."""
+
+    @property
+    def weight(self) -> float: ...
+    @property
+    def overrides(self) -> Iterable[str]: ...
+
+
+class ExperimentSpec(Protocol):
+    """What an allocation reads of an experiment in the document."""
+
+    @property
+    def variants(self) -> Mapping[str, VariantSpec]: ...
+    @property
+    def control(self) -> str: ...
+    @property
+    def seed(self) -> str | None: ...
+    @property
+    def ramp(self) -> float: ...
+    @property
+    def enabled(self) -> bool: ...
+    @property
+    def winner(self) -> str | None: ...
+    @property
+    def on_missing_unit(self) -> str: ...
+
+
+def allocation(name: str, spec: ExperimentSpec, *, phase: str = "", unit_type: str = "") -> Allocation:
+    """The document's experiment as the hot path needs it.
+
+    Args:
+        phase: From `phases.of`.
+        unit_type: The endpoint's unit field; "" without one.
+    """
+    return Allocation(
+        name,
+        {variant: each.weight for variant, each in spec.variants.items()},
+        spec.control,
+        phase=phase,
+        seed=spec.seed,
+        ramp_ppm=round(spec.ramp * MILLION),
+        policy=Policy(
+            enabled=spec.enabled,
+            winner=spec.winner or "",
+            overrides={unit: variant for variant, each in spec.variants.items() for unit in each.overrides},
+            on_missing_unit=spec.on_missing_unit,
+            unit_type=unit_type,
+        ),
+    )
 
 
 def assign(
