@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from turnout.spec import document
+
 HASH: Final = "v1"
 DIGITS: Final = 16
 
@@ -67,6 +69,67 @@ def phase(
         "variants": {name: _content(variant) for name, variant in variants.items()},
     }
     return hashlib.sha256(canonical(content)).hexdigest()[:DIGITS]
+
+
+def of(name: str, content: document.Document, *, written: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+    """The phase of one experiment of a document.
+
+    Args:
+        name: A key of its `experiments`.
+        written: The merged document as people wrote it, before `${NAME}` and `secret:` were filled in:
+            the phase must not differ between replicas, nor give a secret away.
+        digests: Model to "sha256:..." of its artifact; models of code alone are not in it.
+
+    Complexity: small; called once per document, not per request.
+    """
+    spec = content.experiments[name]
+    endpoint = content.endpoints[spec.endpoint]
+    raw = _at(written, "experiments", name, "variants")
+    variants = {}
+    for key, variant in spec.variants.items():
+        pipeline = variant.pipeline or endpoint.pipeline
+        bound = content.pipelines[pipeline]
+        variants[key] = VariantContent(
+            weight=variant.weight,
+            pipeline=pipeline,
+            code=bound.code,
+            models={
+                keyword: (alias, version(alias, content, written=written, digests=digests))
+                for keyword, alias in {**bound.models, **variant.models}.items()
+            },
+            params={
+                **bound.params,
+                **_at(written, "pipelines", pipeline, "params"),
+                **variant.params,
+                **_at(raw, key, "params"),
+            },
+        )
+    return phase(spec.seed or name, endpoint.unit, control=spec.control, variants=variants)
+
+
+def version(alias: str, content: document.Document, *, written: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+    """What a model predicts with: runtime, artifact, class and options, as 12 hex digits.
+
+    How it is run (batching, threads, timeout, ...) and where its file lies are not in it, nor is the
+    code behind the class: that is the build.
+    """
+    spec = content.models[alias]
+    raw = _at(written, "models", alias)
+    identity = {
+        "runtime": spec.runtime,
+        "artifact": digests.get(alias) or spec.source,
+        "code": spec.code,
+        "options": {**spec.options(), **_at(raw, "params"), **_at(raw, "options")},
+    }
+    return hashlib.sha256(canonical(identity)).hexdigest()[:12]
+
+
+def _at(tree: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """The mapping at a key path; empty where there is none."""
+    for key in path:
+        found = tree.get(key)
+        tree = found if isinstance(found, Mapping) else {}
+    return tree
 
 
 def canonical(value: Any) -> bytes:
