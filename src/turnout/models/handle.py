@@ -1,0 +1,93 @@
+"""What a pipeline calls for a model: adds the deadline of the current call, and leaves a step in its trace."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from turnout import wire
+from turnout.errors import TurnoutError
+from turnout.models import host
+
+DEADLINE_S = 30.0
+"""Time for a call outside any request, such as in a script or a test."""
+
+
+class Handle:
+    """One bound model of one pipeline; implements `authoring.Model`.
+
+    Attributes:
+        name: The keyword under which the pipeline holds the model.
+        model: Alias in the document.
+    """
+
+    __slots__ = ("_host", "model", "name")
+
+    def __init__(self, name: str, bound: host.Host) -> None:
+        self.name = name
+        self.model = bound.alias
+        self._host = bound
+
+    @property
+    def version(self) -> str:
+        """The artifact's version."""
+        return self._host.version
+
+    async def __call__(self, item: Any) -> Any:
+        """Score one item; see `authoring.Model`.
+
+        Cancellation: the row leaves the queue, or its answer is dropped.
+        """
+        call = wire.current_call.get()
+        if call is None:
+            return (await self._host.submit(item, time.monotonic() + DEADLINE_S)).value
+        began = time.monotonic()
+        step = self._step(call, began, 1)
+        try:
+            answer = await self._host.submit(item, call.deadline)
+        except BaseException as error:
+            _failed(step, error, began)
+            raise
+        step.duration_s = time.monotonic() - began
+        step.wait_s = answer.wait_s
+        step.compute_s = answer.compute_s
+        step.batch_rows = answer.batch_rows
+        return answer.value
+
+    async def many(self, items: Sequence[Any]) -> list[Any]:
+        """Score several items, answers in their order; one bad item fails the call."""
+        call = wire.current_call.get()
+        if call is None:
+            answer = await self._host.submit_many(items, time.monotonic() + DEADLINE_S)
+            return list(answer.value)
+        began = time.monotonic()
+        step = self._step(call, began, len(items))
+        try:
+            answer = await self._host.submit_many(items, call.deadline)
+        except BaseException as error:
+            _failed(step, error, began)
+            raise
+        step.duration_s = time.monotonic() - began
+        step.wait_s = answer.wait_s
+        step.compute_s = answer.compute_s
+        step.batch_rows = answer.batch_rows
+        return list(answer.value)
+
+    def stream(self, item: Any) -> AsyncIterator[Any]:
+        """Chunks of one answer as they come."""
+        raise NotImplementedError
+
+    def _step(self, call: wire.Call, began: float, rows: int) -> wire.Step:
+        step = wire.Step(
+            name=self.name, model=self.model, version=self._host.version, start_s=began - call.started, rows=rows
+        )
+        call.steps.append(step)
+        return step
+
+
+def _failed(step: wire.Step, error: BaseException, began: float) -> None:
+    step.duration_s = time.monotonic() - began
+    if isinstance(error, TurnoutError):
+        step.error = error.code
+    else:
+        step.error = "cancelled" if isinstance(error, asyncio.CancelledError) else "internal"

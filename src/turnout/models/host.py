@@ -1,0 +1,398 @@
+"""One model of one process: its instances, its queue, and the choice of where it computes.
+
+Made by `assembly`, called by `handle`. Calls `batcher` and `instance`.
+
+Execution: a model whose batch takes less than a thread hop computes on the event loop; all
+others in their instance's thread. `auto` chooses by the measured time of a batch and keeps
+measuring. Only native runtimes may compute on the loop, because a blocked loop fires no
+timer: who computes elsewhere can be given up when stuck.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from turnout import telemetry, wire
+from turnout.errors import DeadlineError, ModelError, SpecError, TurnoutError, UnavailableError
+from turnout.models import batcher, instance
+from turnout.runtimes import base
+
+LOOP_S = 200e-6
+"""Batches shorter than this compute on the loop under `auto`."""
+
+REPLACEMENTS = 2
+"""Stuck instances that are replaced before the whole process should be."""
+
+WARM_BUDGET_S = 0.05
+"""Time spent on measuring a warm model; a slow one is measured by one run."""
+
+LOG_EVERY_S = 1.0
+"""A model's failures are logged at most this often; all are counted."""
+
+log = logging.getLogger("turnout.models")
+
+Execution = Literal["auto", "loop", "thread"]
+
+
+class Host:
+    """A model, loaded `instances` times.
+
+    Attributes:
+        alias: Its key in the document.
+        version: The artifact's version; known after `open`.
+        signature: What a row takes and gives; None when the artifact does not say. Known after `open`.
+        ready: Whether it takes calls.
+        healthy: False when stuck calls used up the replacements: the process should be replaced.
+    """
+
+    def __init__(  # noqa: PLR0913 - one keyword for each key of the document
+        self,
+        *,
+        alias: str,
+        factory: Callable[[], base.Runtime],
+        batching: batcher.Batching,
+        execution: Execution = "auto",
+        instances: int = 1,
+        timeout_s: float = 30.0,
+        registry: telemetry.Registry,
+        warmup: bool = True,
+        clock: batcher.Clock = time.monotonic,
+    ) -> None:
+        self.alias = alias
+        self.version = ""
+        self.signature: wire.Signature | None = None
+        self.healthy = True
+        self.streams = False
+        self._factory = factory
+        self._batching = batching
+        self._execution: Execution = execution
+        self._count = instances
+        self._timeout_s = timeout_s
+        self._registry = registry
+        self._warmup = warmup
+        self._clock = clock
+        self._state = "new"
+        self._refusal: str | None = f"model {alias!r} is not loaded yet."
+        self._instances: list[instance.Instance] = []
+        self._on_loop = False
+        self._loop_s = math.inf
+        self._native = False
+        self._replaced = 0
+        self._memory_bytes = 0
+        self._logged_s = -math.inf
+        self._delay_timer: asyncio.TimerHandle | None = None
+        self._watch_timer: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Event | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._batcher: batcher.Batcher
+
+    @property
+    def ready(self) -> bool:
+        return self._state == "ready"
+
+    # Calls
+
+    def submit(self, row: Any, deadline: float) -> "asyncio.Future[batcher.Answer]":
+        """Queue one row; see `batcher.Batcher.submit`.
+
+        Raises:
+            UnavailableError: The model is not loaded, unhealthy, or being unloaded.
+        """
+        if self._refusal is not None:
+            raise UnavailableError(self._refusal, retry_after_s=1.0)
+        return self._batcher.submit(row, deadline)
+
+    def submit_many(self, rows: Sequence[Any], deadline: float) -> "asyncio.Future[batcher.Answer]":
+        """Queue several rows of one call; see `batcher.Batcher.submit_many`."""
+        if self._refusal is not None:
+            raise UnavailableError(self._refusal, retry_after_s=1.0)
+        return self._batcher.submit_many(rows, deadline)
+
+    # Life
+
+    async def open(self) -> None:
+        """Load all instances, warm them and measure. Once.
+
+        Raises:
+            SpecError: The artifact cannot be loaded, or does not fit what the document asks for.
+            ModelError: The model raised while it loaded or warmed up.
+        """
+        self._state = "loading"
+        self._batcher = batcher.Batcher(
+            self.alias,
+            self._batching,
+            loop=asyncio.get_running_loop(),
+            registry=self._registry,
+            wake=self._pump,
+            clock=self._clock,
+        )
+        self._batcher.on_failure = self._log_failure
+        before = _resident_bytes()
+        try:
+            for number in range(self._count):
+                self._instances.append(await self._load(number))
+        except BaseException as error:
+            self._state = "failed"
+            for loaded in self._instances:
+                loaded.end()
+            self._batcher.close()
+            if isinstance(error, TurnoutError) or not isinstance(error, Exception):
+                raise
+            raise self._loading_error(error) from error
+        self._memory_bytes = max(0, _resident_bytes() - before)
+        for loaded in self._instances:
+            loaded.idle = True
+        self._refusal = None
+        self._state = "ready"
+
+    async def _load(self, number: int) -> instance.Instance:
+        made = instance.Instance(self._factory, name=f"{self.alias}-{number}", clock=self._clock)
+        try:
+            runtime = await made.ask(made.load)
+            self.version = self._batcher.version = runtime.artifact.version
+            self.signature = runtime.signature()
+            self._native = runtime.native
+            self.streams = isinstance(runtime, base.StreamingRuntime) and runtime.streams
+            if self._execution == "loop" and not self._native:
+                raise SpecError(
+                    f"model {self.alias!r} asks for execution: loop, which only native runtimes may have: "
+                    "a call that hangs there would stop every request.",
+                    hint="Write execution: auto or thread.",
+                )
+            if self._warmup:
+                await made.ask(lambda: self._warm(made, runtime))
+            self._on_loop = self._execution == "loop" or (self._execution == "auto" and self._wants_loop())
+        except BaseException:
+            made.end()
+            raise
+        return made
+
+    def _warm(self, made: instance.Instance, runtime: base.Runtime) -> None:
+        """Run the example, alone and in a full batch of a native model, and take the time."""
+        row = runtime.example()
+        if row is None:
+            return
+        made.predict([row])
+        single_s = instance.measured_s(lambda: made.predict([row]), budget_s=WARM_BUDGET_S, most=5)
+        self._batcher.batch_s = self._loop_s = single_s
+        if self._native and single_s < WARM_BUDGET_S:
+            made.predict([row] * self._batching.max_rows)
+
+    def _loading_error(self, error: Exception) -> ModelError:
+        return ModelError(
+            f"model {self.alias!r} did not load: {type(error).__name__}: {error}",
+            model=self.alias,
+            version=self.version,
+            hint="The log has its traceback.",
+        )
+
+    async def close(self, timeout_s: float) -> None:
+        """Refuse new calls, let the waiting ones finish within `timeout_s`, then unload.
+
+        Cancellation: unloading is left to the end of the process.
+        """
+        if self._state in {"new", "closed"}:
+            self._state = "closed"
+            return
+        self._state = "draining"
+        self._refusal = f"model {self.alias!r} is being unloaded."
+        if self._batcher.waiting or self._batcher.running:
+            self._drained = asyncio.Event()
+            try:
+                await asyncio.wait_for(self._drained.wait(), timeout_s)
+            except TimeoutError:
+                log.warning("model %s: unloaded with calls unfinished after %s s", self.alias, timeout_s)
+        self._state = "closed"
+        for timer in (self._delay_timer, self._watch_timer):
+            if timer is not None:
+                timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        self._batcher.close()
+        for each in self._instances:
+            if each.batch is not None:
+                self._batcher.abandon(each.batch, self._unloading)
+                each.retire()
+                continue
+            try:
+                await asyncio.wait_for(each.ask(each.unload), timeout_s)
+            except Exception:  # a border: the user's unload may raise anything
+                log.exception("model %s: unloading failed", self.alias)
+            each.end()
+        self._instances.clear()
+
+    def _unloading(self) -> UnavailableError:
+        return UnavailableError(f"model {self.alias!r} was unloaded before it answered.")
+
+    # Computing
+
+    def _pump(self) -> None:
+        """Bring waiting rows to free instances. On the loop; whenever rows came or an instance got free."""
+        waiting = self._batcher
+        waiting.at_rest = False
+        due_s = waiting.due_s(self._clock())
+        if due_s > 0.0:
+            waiting.at_rest = True
+            if due_s < math.inf:
+                self._wait(due_s)
+            elif self._drained is not None and not waiting.running:
+                self._drained.set()
+            return
+        free = [each for each in self._instances if each.idle]
+        if self._on_loop and len(free) == len(self._instances) and free:
+            self._compute_here(free[0])
+            return
+        needed = -(-waiting.waiting // self._batching.max_rows)
+        for each in free[:needed]:
+            each.idle = False
+            each.tell(lambda each=each: self._serve(each))  # type: ignore[misc]
+        if free:
+            self._watch()
+            waiting.at_rest = needed < len(free)
+
+    def _compute_here(self, chosen: instance.Instance) -> None:
+        batch = self._batcher.take()
+        if batch is not None:
+            batcher.compute(batch, chosen.predict, self._clock)
+            self._settle(batch, batch.compute_s)
+        if self._batcher.waiting > 0:
+            asyncio.get_running_loop().call_soon(self._pump)
+        else:
+            self._pump()
+
+    def _serve(self, each: instance.Instance) -> None:
+        """Compute batch after batch while rows wait. In the instance's thread."""
+        while not each.retired:
+            try:
+                batch = self._batcher.take()
+            except RuntimeError:  # the loop is closed; nobody is there to answer
+                return
+            if batch is None:
+                break
+            each.batch = batch
+            batcher.compute(batch, each.predict, self._clock)
+            each.batch = None
+            each.post(self._computed, each, batch)
+        each.post(self._rested, each)
+
+    def _computed(self, each: instance.Instance, batch: batcher.Batch) -> None:
+        if each.retired:
+            return
+        self._settle(batch, batch.cpu_s)
+
+    def _rested(self, each: instance.Instance) -> None:
+        if not each.retired:
+            each.idle = True
+            self._pump()
+
+    def _settle(self, batch: batcher.Batch, spent_s: float) -> None:
+        """Answer a batch, and see whether its time calls for another place to compute."""
+        self._batcher.deliver(batch)
+        if self._execution == "auto" and self._native:
+            capped = min(spent_s, 4 * LOOP_S)  # one pause of the machine must not move the model
+            self._loop_s += batcher.SMOOTHING * (capped - min(self._loop_s, 4 * LOOP_S))
+            self._on_loop = self._wants_loop()
+
+    def _wants_loop(self) -> bool:
+        return self._native and self._loop_s < (LOOP_S if self._on_loop else LOOP_S / 2)
+
+    def _wait(self, due_s: float) -> None:
+        if self._delay_timer is not None:
+            self._delay_timer.cancel()
+        self._delay_timer = asyncio.get_running_loop().call_later(due_s, self._pump)
+
+    # Stuck calls
+
+    def _watch(self) -> None:
+        if self._watch_timer is None:
+            every_s = min(max(self._timeout_s / 4, 0.005), 1.0)
+            self._watch_timer = asyncio.get_running_loop().call_later(every_s, self.watch)
+
+    def watch(self) -> None:
+        """Answer calls that run longer than `timeout_s`; replace their instances. A timer calls this while any runs."""
+        self._watch_timer = None
+        now = self._clock()
+        for each in list(self._instances):
+            since = each.busy_since
+            if since is not None and now - since > self._timeout_s:
+                self._give_up(each)
+        if any(not each.idle for each in self._instances):
+            self._watch()
+
+    def _give_up(self, stuck: instance.Instance) -> None:
+        stuck.retire()
+        self._instances.remove(stuck)
+        if stuck.batch is not None:
+            self._batcher.abandon(stuck.batch, self._stuck_error)
+        if self._replaced < REPLACEMENTS:
+            self._replaced += 1
+            log.error("model %s: a call runs longer than %s s; its instance is replaced", self.alias, self._timeout_s)
+            task = asyncio.ensure_future(self._replace())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._fail()
+
+    async def _replace(self) -> None:
+        try:
+            loaded = await self._load(self._count + self._replaced)
+        except Exception:  # a border: a background task
+            log.exception("model %s: its replacement did not load", self.alias)
+            self._fail()
+            return
+        self._instances.append(loaded)
+        loaded.idle = True
+        self._pump()
+
+    def _fail(self) -> None:
+        self.healthy = False
+        self._state = "unhealthy"
+        self._refusal = f"model {self.alias!r} hung more often than it is replaced; its worker should be restarted."
+        self._batcher.refuse_waiting(lambda: UnavailableError(str(self._refusal), retry_after_s=1.0))
+
+    def _stuck_error(self) -> DeadlineError:
+        return DeadlineError(
+            f"model {self.alias!r} did not answer within its timeout of {self._timeout_s:.3g} s and was given up.",
+            stage=self.alias,
+            hint="Raise the model's timeout if such calls are legitimate.",
+        )
+
+    # Telling
+
+    def _log_failure(self, cause: BaseException) -> None:
+        now = self._clock()
+        if now - self._logged_s >= LOG_EVERY_S:
+            self._logged_s = now
+            log.warning("model %s@%s failed on an item", self.alias, self.version, exc_info=cause)
+
+    def stats(self) -> dict[str, Any]:
+        """What /status says about the model."""
+        opened = self._state != "new"
+        batches = self._batcher.batches if opened else 0
+        rows = self._batcher.computed_rows if opened else 0
+        return {
+            "state": self._state,
+            "version": self.version,
+            "execution": "loop" if self._on_loop else "thread",
+            "instances": len(self._instances),
+            "replaced": self._replaced,
+            "queue_rows": self._batcher.waiting if opened else 0,
+            "batches": batches,
+            "rows": rows,
+            "mean_batch_rows": round(rows / batches, 2) if batches else 0.0,
+            "batch_s": self._batcher.batch_s if opened else 0.0,
+            "memory_bytes": self._memory_bytes,
+        }
+
+
+def _resident_bytes() -> int:
+    """Memory this process holds; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
