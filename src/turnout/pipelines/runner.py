@@ -1,0 +1,244 @@
+"""Runs one bound pipeline for one request, under its deadline, and says which step failed.
+
+Called by dispatch in the request's own task; calls the author's function. It is the only
+place that sets `wire.current_call`, which model handles read.
+
+    answer in time                     the value, or a Stream once its first chunk is there
+    deadline passed                    DeadlineError; the author's code is cancelled where it waits
+    the author's code raised           StepError, step "code", the cause chained
+    a model raised                     StepError, step = the model's keyword, the ModelError chained
+    refused (input, overload, ...)     passed on as it is
+
+A deadline interrupts code that waits. Code that swallows the cancellation is cancelled
+again every `INSIST_S`; code that blocks the event loop cannot be interrupted by anything
+in this process, and is what the supervisor's watch on stalled workers is for.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from typing import Any
+
+import msgspec
+
+from turnout import wire
+from turnout.errors import DeadlineError, ModelError, StepError, TurnoutError
+from turnout.pipelines import binding
+
+INSIST_S = 0.1
+"""Pause before code that swallowed its cancellation is cancelled again."""
+
+INSIST_TIMES = 50
+"""After this many cancellations the code is left alone: it will not listen to one more."""
+
+CODE = "code"
+MAX_REASON_CHARACTERS = 300
+
+
+async def run(pipeline: binding.BoundPipeline, request: Any, call: wire.Call) -> Any:
+    """The pipeline's reply to one request.
+
+    Args:
+        pipeline: Bound.
+        request: Decoded by `pipeline.request`.
+        call: Deadline and trace of this run; its steps are filled in while it runs.
+
+    Returns:
+        The value as the author returned it, not encoded; a Stream for async generators, with
+        the first chunk already there, so that until then another pipeline may still answer.
+
+    Raises:
+        DeadlineError, StepError, and what models refuse with: InputError, OverloadError, UnavailableError.
+
+    Cancellation: passed on to the author's code; nothing is left behind.
+
+    Complexity: about 2 µs over the author's code (one timer, one ContextVar).
+    Source: a bare `call_later` and `cancel` costs 0.9 µs on uvloop, `asyncio.timeout` 3.6 µs.
+    """
+    token = wire.current_call.set(call)
+    try:
+        if pipeline.streams:
+            return await Stream(pipeline, request, call).open()
+        return await _guarded(pipeline, pipeline.start(request), call)
+    finally:
+        wire.current_call.reset(token)
+
+
+async def _guarded(pipeline: binding.BoundPipeline, work: Awaitable[Any], call: wire.Call) -> Any:
+    alarm = _Alarm(call.deadline)
+    try:
+        value = await work
+    except StopAsyncIteration:  # a stream's end
+        raise
+    except asyncio.CancelledError:
+        if alarm.rang:
+            alarm.forgive()
+            raise late(pipeline, call) from None
+        raise
+    except Exception as error:  # the border to the author's code
+        if alarm.rang:
+            alarm.forgive()
+            raise late(pipeline, call) from error
+        failure = explained(pipeline, call, error)
+        if failure is error:
+            raise
+        raise failure from error
+    finally:
+        alarm.stop()
+    if alarm.rang:  # it swallowed the cancellation; nobody waits for this value
+        alarm.forgive()
+        raise late(pipeline, call)
+    return value
+
+
+class _Alarm:
+    """Cancels the current task at a moment, and knows that it did: `asyncio.timeout` without its bookkeeping."""
+
+    __slots__ = ("_left", "_loop", "_task", "_timer", "rang")
+
+    def __init__(self, deadline: float) -> None:
+        self.rang = 0
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(self._loop)
+        self._timer = self._loop.call_later(max(deadline - time.monotonic(), 0.0), self._ring)
+
+    def _ring(self) -> None:
+        assert self._task is not None
+        self.rang += 1
+        self._task.cancel()
+        if self.rang < INSIST_TIMES:
+            self._timer = self._loop.call_later(INSIST_S, self._ring)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def forgive(self) -> None:
+        """Takes back the cancellations, so that the task lives on and answers."""
+        assert self._task is not None
+        for _ in range(self.rang):
+            self._task.uncancel()
+
+
+class Stream:
+    """Chunks of one reply as they come, as server-sent events.
+
+    Iterate it once. It ends with its last chunk, or after an error with one `error` event;
+    then `error` says what it was. `aclose` ends it early and is safe to call any number of times.
+
+    Attributes:
+        error: What ended it after its first chunk; None while all is well.
+        chunks: Chunks given out so far.
+    """
+
+    media_type = b"text/event-stream"
+
+    __slots__ = ("_call", "_closed", "_encode", "_first", "_generator", "_pipeline", "chunks", "error")
+
+    def __init__(self, pipeline: binding.BoundPipeline, request: Any, call: wire.Call) -> None:
+        self.error: BaseException | None = None
+        self.chunks = 0
+        self._pipeline = pipeline
+        self._call = call
+        self._encode = pipeline.encode
+        self._generator: AsyncGenerator[Any, None] = pipeline.start(request)
+        self._first: bytes | None = None
+        self._closed = False
+
+    async def open(self) -> "Stream":
+        """Wait for the first chunk. Called by `run`, whose errors it raises."""
+        try:
+            self._first = await self._next()
+        except StopAsyncIteration:
+            self._closed = True
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first is not None:
+            frame, self._first = self._first, None
+        elif self._closed:
+            raise StopAsyncIteration
+        else:
+            try:
+                frame = await self._next()
+            except StopAsyncIteration:
+                self._closed = True
+                raise
+            except TurnoutError as error:
+                self.error = error
+                await self.aclose()
+                return event(error)
+        self.chunks += 1
+        return frame
+
+    async def _next(self) -> bytes:
+        token = wire.current_call.set(self._call)
+        try:
+            chunk = await _guarded(self._pipeline, anext(self._generator), self._call)
+        finally:
+            wire.current_call.reset(token)
+        return b"data: %b\n\n" % self._encode(chunk)
+
+    async def aclose(self) -> None:
+        """End the author's generator: its `finally` blocks run now."""
+        if self._closed:
+            return
+        self._closed = True
+        self._first = None
+        await self._generator.aclose()
+
+
+def event(error: TurnoutError) -> bytes:
+    """An error as the last event of a stream; the status line is long gone by then."""
+    return b"event: error\ndata: %b\n\n" % msgspec.json.encode(
+        {"code": error.code, "detail": error.message, "hint": error.hint}
+    )
+
+
+def late(pipeline: binding.BoundPipeline, call: wire.Call) -> DeadlineError:
+    """The DeadlineError of a run, naming the model calls it was waiting for."""
+    waiting = [step.name for step in call.steps if not step.duration_s and not step.error]
+    stage = waiting[0] if waiting else CODE
+    limit_s = call.deadline - call.started
+    where = f"waiting for {', '.join(repr(name) for name in dict.fromkeys(waiting))}" if waiting else "in its own code"
+    return DeadlineError(
+        f"pipeline {pipeline.name!r} did not answer within {limit_s:.3g} s; it was {where}.",
+        stage=stage,
+        hint="Raise the endpoint's deadline, or make this step faster.",
+    )
+
+
+def explained(pipeline: binding.BoundPipeline, call: wire.Call, error: Exception) -> TurnoutError:
+    """The error that callers get for what the author's code raised; the same object when it already says it all."""
+    while (
+        isinstance(error, BaseExceptionGroup) and error.exceptions
+    ):  # asyncio.TaskGroup: the first of ours, else the first
+        ours = error.subgroup(TurnoutError)
+        inner = (ours or error).exceptions[0]
+        if not isinstance(inner, Exception):
+            break
+        error = inner
+    if isinstance(error, ModelError):
+        step = _failed_step(pipeline, call, error.model)
+        return StepError(
+            f"pipeline {pipeline.name!r} step {step!r}: {error.message}",
+            pipeline=pipeline.name,
+            step=step,
+            hint=error.hint,
+        )
+    if isinstance(error, TurnoutError):
+        return error
+    reason = f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]
+    return StepError(f"pipeline {pipeline.name!r} step {CODE!r}: {reason}", pipeline=pipeline.name, step=CODE)
+
+
+def _failed_step(pipeline: binding.BoundPipeline, call: wire.Call, alias: str) -> str:
+    for step in call.steps:
+        if step.error and step.model == alias:
+            return step.name
+    return pipeline.steps.get(alias, alias)
