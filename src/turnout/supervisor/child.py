@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import time
@@ -23,6 +24,9 @@ Settings = control.WorkerSettings | control.RecorderSettings
 
 class Child:
     """A running worker, or the recorder.
+
+    Signals are sent by process id: `Process.send_signal` may reap the child behind asyncio's
+    back, and the exit status would be lost.
 
     Attributes:
         name: Slot and the number of the process, such as "w0.3", or "recorder".
@@ -127,13 +131,20 @@ class Child:
             await self.kill()
         return clean
 
+    async def terminate(self, timeout_s: float) -> bool:
+        """SIGTERM, and wait; returns whether it left in time with status 0."""
+        with contextlib.suppress(ProcessLookupError):
+            if not self.exited.done():
+                os.kill(self.pid, signal.SIGTERM)
+        return await self._leaves(timeout_s) and self.exited.result() == 0
+
     async def kill(self, *, patience_s: float = 1.0) -> None:
         """SIGTERM, then SIGKILL."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self.exited.done():
                 return
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                os.kill(self.pid, number)
             await self._leaves(patience_s)
 
     async def _leaves(self, timeout_s: float) -> bool:
@@ -164,7 +175,7 @@ class Child:
         """A worker without a channel cannot be steered any more: it drains by itself, or is told to."""
         if not self.exited.done() and self.state != "draining":
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+                os.kill(self.pid, signal.SIGTERM)
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:

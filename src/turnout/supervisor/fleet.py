@@ -39,10 +39,10 @@ class Slot:
 
     index: int
     sock: socket.socket | None
-    child: child.Child | None = None
+    worker: child.Child | None = None
     restarts: int = 0
     trouble: str = ""
-    backoff: backoff.Backoff = field(default_factory=backoff.Backoff)
+    pause: backoff.Backoff = field(default_factory=backoff.Backoff)
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -98,7 +98,7 @@ class Fleet:
         self._replacing = asyncio.Lock()
         self._wake = asyncio.Event()
         self._pending: dict[str, str] | None = None
-        self._pending_lost = False
+        self._retry = False
         self._seen_at = 0.0
         self._generation = 0
         self._started = 0
@@ -116,7 +116,7 @@ class Fleet:
         children = await asyncio.gather(*(self._spawn(slot) for slot in self.slots))
         await asyncio.gather(*(one.until(one.greeted, "greeted", self.settings.hello_s) for one in children))
         for slot, one in zip(self.slots, children, strict=True):
-            slot.child = one
+            slot.worker = one
             self._members.add(one)
 
     async def ready(self) -> None:
@@ -125,7 +125,7 @@ class Fleet:
         Raises:
             UnavailableError: One does not.
         """
-        serving = [slot.child for slot in self.slots if slot.child is not None]
+        serving = [slot.worker for slot in self.slots if slot.worker is not None]
         await asyncio.gather(*(one.until(one.in_force, "served", self.settings.hello_s) for one in serving))
 
     @property
@@ -149,7 +149,7 @@ class Fleet:
             self._seen_at = seen_at
             peers = self.serving
             if not peers:  # nobody is left to ask: the next worker that starts tries it
-                self._pending, self._pending_lost = files, False
+                self._pending, self._retry = files, True
                 self._wake.set()
                 return swap.Refusal(
                     errors=(swap.problem("no worker is up; the next one to start tries it"),), lost=True
@@ -158,7 +158,7 @@ class Fleet:
             if isinstance(verdict, swap.Refusal) and verdict.split:
                 verdict = await self._prepare(peers, files)
             if isinstance(verdict, swap.Refusal):
-                self._pending_lost = verdict.lost and files != self._pending
+                self._retry = verdict.lost and files != self._pending
                 self._pending = files
                 self.refuse(verdict.errors)
                 return verdict
@@ -180,7 +180,7 @@ class Fleet:
 
     async def _commit(self, peers: Sequence[child.Child], files: dict[str, str], agreement: swap.Agreement) -> None:
         """Only with `_changing` held."""
-        late = set(await swap.commit(peers, agreement.generation, timeout_s=COMMIT_S))
+        late = await swap.commit(peers, agreement.generation, timeout_s=COMMIT_S)
         for one in peers:
             one.revision, one.build = agreement.revision, agreement.build
         self.build = agreement.build
@@ -188,7 +188,7 @@ class Fleet:
             self._accept(files, agreement.revision)
         for one in late:
             log.error("%s did not confirm the change; it is replaced", one)
-        await asyncio.gather(*(one.kill() for one in peers if one in late))
+        await asyncio.gather(*(one.kill() for one in late))
 
     def _accept(self, files: dict[str, str], revision: str) -> None:
         now = time.time()
@@ -203,38 +203,43 @@ class Fleet:
     async def keep(self, slot: Slot) -> None:
         """Restart the slot's worker whenever it dies, for ever; one task per slot, ended by cancelling it."""
         while True:
-            current = slot.child
+            current = slot.worker
             if current is not None:
                 await asyncio.wait((current.exited,))
-                if slot.child is not current:
+                if slot.worker is not current:
                     continue
                 slot.trouble = f"{current} ended: {current.obituary}"
                 log.error("%s; the others serve on", slot.trouble)
             await self._rest(slot, 0.0 if current is None else current.lived_s)
             async with slot.taking:
-                if slot.child is not current:
+                if slot.worker is not current:
                     continue
                 slot.restarts += 1
-                outcome = await self._successor(slot, daring=not self.serving)
+                outcome = await self._successor(slot, daring=not self.serving and self._take_retry())
                 if isinstance(outcome, swap.Refusal):
-                    slot.child, slot.trouble = None, "; ".join(describe(error) for error in outcome.errors)
+                    slot.worker, slot.trouble = None, "; ".join(describe(error) for error in outcome.errors)
                     log.error("slot %d has no worker: %s", slot.index, slot.trouble)
                     continue
-                slot.child, slot.trouble = outcome, ""
+                slot.worker, slot.trouble = outcome, ""
             await self._try_lost()
 
     async def _rest(self, slot: Slot, lived_s: float) -> None:
-        delay_s = slot.backoff.after(lived_s=lived_s)
-        if slot.backoff.looping and slot.sock is not None:
+        delay_s = slot.pause.after(lived_s=lived_s)
+        if slot.pause.looping and slot.sock is not None:
             slot.sock.close()  # nobody would accept what the kernel queues here
             slot.sock = None
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), delay_s)
 
+    def _take_retry(self) -> bool:
+        """Whether the waiting document has a try left, which is taken: one that kills workers must not get many."""
+        left, self._retry = self._retry and self._pending is not None, False
+        return left
+
     async def _try_lost(self) -> None:
-        """A document whose swap lost a worker gets one more try once that worker is back."""
-        if self._pending is not None and self._pending_lost:
+        """A document whose change lost a worker, maybe by chance, is tried once more when that worker is back."""
+        if self._pending is not None and self._take_retry():
             await self.change(self._pending, seen_at=self._seen_at)
 
     async def replace(self) -> bool:
@@ -249,13 +254,15 @@ class Fleet:
             for slot in self.slots:
                 async with slot.taking:
                     outcome = await self._successor(slot, daring=True)
+                    if isinstance(outcome, swap.Refusal) and self._pending is not None:
+                        outcome = await self._successor(slot, daring=False)
                     if isinstance(outcome, swap.Refusal):
                         self.reload_failed = Refused(at=time.time(), errors=outcome.errors)
                         text = "; ".join(describe(error) for error in outcome.errors)
                         log.error("reload failed, the old workers serve on: %s", text)
                         return False
-                    old, slot.child, slot.trouble = slot.child, outcome, ""
-                    slot.backoff.clear()
+                    old, slot.worker, slot.trouble = slot.worker, outcome, ""
+                    slot.pause.clear()
                 if old is not None:
                     await self._see_off(old)
             self.reload_failed = None
@@ -353,8 +360,5 @@ def describe(error: control.Problem) -> str:
     """One problem as one line: place, key path, what, remedy."""
     place = f"{error.file}:{error.line}" if error.line else error.file
     where = " ".join(part for part in (place, error.path) if part)
-    return (
-        f"{where}: {error.message} {error.hint}".strip(": ").strip()
-        if where
-        else f"{error.message} {error.hint}".strip()
-    )
+    text = f"{error.message} {error.hint}".strip()
+    return f"{where}: {text}" if where else text

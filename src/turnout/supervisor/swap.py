@@ -6,7 +6,7 @@ it prepares counts as a refusal: a document that kills a worker must not reach t
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -28,6 +28,9 @@ class Peer(Protocol):
             UnavailableError: The worker is gone, or did not answer in time.
         """
         ...
+
+
+AnyPeer = TypeVar("AnyPeer", bound=Peer)
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +79,7 @@ async def prepare(
     return verdict
 
 
-async def commit(peers: Sequence[Peer], generation: int, *, timeout_s: float) -> list[Peer]:
+async def commit(peers: Sequence[AnyPeer], generation: int, *, timeout_s: float) -> list[AnyPeer]:
     """Put the prepared document in force everywhere.
 
     Returns:
