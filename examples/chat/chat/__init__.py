@@ -1,0 +1,1 @@
+"""The chat example: models, features and pipelines that the document names."""
