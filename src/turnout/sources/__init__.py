@@ -1,0 +1,1 @@
+"""Where documents and artifacts come from. Standard library only: the supervisor imports this."""

@@ -1,0 +1,328 @@
+"""What a document may say: models, pipelines, endpoints, experiments.
+
+Frozen pydantic models, unknown keys refused. Attributes carry their unit (`deadline_s`),
+keys of the document do not (`deadline: 5s`). Build them through `snapshot.admit`, which adds
+the checks across parts and the places of errors; `Document.model_validate` alone checks shapes.
+
+Reprs name the fields that are set and never show values: any text may have come from a secret.
+"""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from turnout.spec import fields
+
+RUNTIMES = ("index", "onnx", "python", "sklearn")
+"""Built-in runtimes; anything with a colon names a user's own class."""
+RUNTIME_OF_SUFFIX = {".onnx": "onnx", ".joblib": "sklearn", ".npz": "index"}
+"""The runtime of a model that names none, by its source's suffix. A model with `code` alone is `python`."""
+
+
+class Part(BaseModel):
+    """Base of every mapping in a document."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        return [(None, name) for name in sorted(self.model_fields_set)]
+
+
+def refuse_ineffective(value: object) -> object:
+    """Refuse a key that this kind of model would ignore; `findings` looks for this very function."""
+    raise PydanticCustomError("ineffective", "has no effect with this runtime")
+
+
+Ineffective: TypeAlias = Annotated[None, BeforeValidator(refuse_ineffective), WithJsonSchema({"not": {}})]
+NoValues: TypeAlias = Annotated[dict[str, Any], BeforeValidator(refuse_ineffective), WithJsonSchema({"not": {}})]
+"""Keys that models have in general and that one runtime would ignore: an error, not silence."""
+
+
+class Batching(Part):
+    """How rows of many requests join into one call of the model."""
+
+    max_rows: int = Field(64, strict=True, ge=1, le=65_536, description="Most rows in one batch.")
+    max_delay_s: fields.Duration = Field(
+        0.0,
+        alias="max_delay",
+        le=10.0,
+        description="How long a row may wait for company; 0ms takes whatever waits, which is nearly always right.",
+    )
+    max_queue_rows: int = Field(
+        1024,
+        strict=True,
+        ge=1,
+        le=1_000_000,
+        alias="max_queue",
+        description="Rows that may wait; further requests are refused at once with 503.",
+    )
+
+
+class ModelSpec(Part):
+    """A named, versioned artifact and the runtime that loads it."""
+
+    runtime: str
+    source: fields.Text | None = Field(None, description="The artifact: a file or folder, relative to the document.")
+    code: fields.Code | None = Field(None, description="The class that loads and predicts, as 'package.module:Class'.")
+    digest: fields.Digest | None = Field(
+        None, description="The artifact's digest; any other content is refused. `sha256sum FILE` prints it."
+    )
+    params: fields.Values = Field(default_factory=dict, description="Keyword arguments of the model's class.")
+    options: fields.Values = Field(
+        default_factory=dict, description="Settings of the runtime, handed to it as they are."
+    )
+    batching: Batching = Field(Batching(), description="How rows of many requests are joined.")
+    execution: Literal["auto", "loop", "thread"] = Field(
+        "auto", description="Where predictions run; auto measures and decides. Python code always runs in a thread."
+    )
+    instances: int = Field(1, strict=True, ge=1, le=64, description="Loaded copies per process.")
+    threads: int = Field(1, strict=True, ge=1, le=256, description="Compute threads of one instance.")
+    timeout_s: fields.Duration = Field(
+        30.0,
+        alias="timeout",
+        gt=0,
+        le=3600.0,
+        description="A prediction that takes longer is stuck: it is answered and its instance replaced.",
+    )
+    warmup: fields.Flag = Field(True, description="Predict once with an example before the first request.")
+    description: str = Field("", strict=True, max_length=4096, description="For people.")
+
+    def runtime_options(self) -> dict[str, Any]:
+        """What the runtime gets beside the artifact."""
+        return dict(self.options)
+
+
+class OnnxModel(ModelSpec):
+    """An ONNX graph, run by onnxruntime."""
+
+    runtime: Literal["onnx"] = Field("onnx", description="May be left out when the source ends in .onnx.")
+    source: fields.Text = Field(description="The .onnx file, relative to the document.")
+    code: Ineffective = None
+    params: NoValues = Field(default_factory=dict)
+
+
+class SklearnModel(ModelSpec):
+    """A scikit-learn estimator saved with joblib. Loading one runs code, hence the pinned digest."""
+
+    runtime: Literal["sklearn"] = Field("sklearn", description="May be left out when the source ends in .joblib.")
+    source: fields.Text = Field(description="The .joblib file, relative to the document.")
+    digest: fields.Digest = Field(description="The file's digest; required, because loading a pickle runs its code.")
+    code: Ineffective = None
+    params: NoValues = Field(default_factory=dict)
+
+
+class PythonModel(ModelSpec):
+    """A user's class with `load` and `predict(list) -> list`."""
+
+    runtime: Literal["python"] = Field("python", description="May be left out when `code` is given.")
+    code: fields.Code = Field(description="The class, as 'package.module:Class'.")
+    options: NoValues = Field(default_factory=dict)
+
+    def runtime_options(self) -> dict[str, Any]:
+        return dict(self.params)
+
+
+class IndexModel(ModelSpec):
+    """A vector index over the rows of an .npz file."""
+
+    runtime: Literal["index"] = Field("index", description="May be left out when the source ends in .npz.")
+    source: fields.Text = Field(description="The .npz file with 'vectors' and columns, relative to the document.")
+    exact: fields.Flag = Field(False, description="Compare with every row instead of searching approximately.")
+    metric: Literal["cos", "ip", "l2sq"] = Field("cos", description="Cosine, inner product, or squared distance.")
+    code: Ineffective = None
+    params: NoValues = Field(default_factory=dict)
+
+    def runtime_options(self) -> dict[str, Any]:
+        return {"exact": self.exact, "metric": self.metric, **self.options}
+
+
+class CustomModel(ModelSpec):
+    """A model on a user's own runtime."""
+
+    runtime: fields.Code = Field(description="The runtime class, as 'package.module:Class'.")
+    code: Ineffective = None
+    params: NoValues = Field(default_factory=dict)
+
+
+def runtime_of(value: object) -> str | None:
+    """The tag of the model class for one model's raw mapping.
+
+    Returns:
+        A built-in runtime's name, "custom" for a "module:Class", the text itself when it is
+        neither (so that the error can name it), None when nothing tells.
+    """
+    if isinstance(value, ModelSpec):
+        return "custom" if isinstance(value, CustomModel) else value.runtime
+    if not isinstance(value, dict):
+        return None
+    runtime = value.get("runtime")
+    if isinstance(runtime, str):
+        return "custom" if ":" in runtime else runtime
+    if runtime is not None:
+        return str(runtime)
+    source, code = value.get("source"), value.get("code")
+    if isinstance(code, str):
+        return "python"
+    return RUNTIME_OF_SUFFIX.get(PurePosixPath(source).suffix) if isinstance(source, str) else None
+
+
+MODEL_CLASSES: dict[str, type[ModelSpec]] = {
+    "onnx": OnnxModel,
+    "sklearn": SklearnModel,
+    "python": PythonModel,
+    "index": IndexModel,
+    "custom": CustomModel,
+}
+AnyModel: TypeAlias = Annotated[
+    Annotated[OnnxModel, Tag("onnx")]
+    | Annotated[SklearnModel, Tag("sklearn")]
+    | Annotated[PythonModel, Tag("python")]
+    | Annotated[IndexModel, Tag("index")]
+    | Annotated[CustomModel, Tag("custom")],
+    Discriminator(runtime_of),
+]
+
+
+class PipelineSpec(Part):
+    """A pipeline's code with its models and parameters."""
+
+    code: fields.PipelineCode = Field(
+        description="'package.module:function', or a built-in: predict, retrieval, generation, ensemble."
+    )
+    models: Annotated[dict[fields.Keyword, fields.Name], BeforeValidator(fields.none_is_empty)] = Field(
+        default_factory=dict, description="Keyword of the function to model."
+    )
+    params: fields.Values = Field(default_factory=dict, description="Keyword of the function to value.")
+    description: str = Field("", strict=True, max_length=4096, description="For people.")
+
+
+class EndpointSpec(Part):
+    """The stable public name that callers use."""
+
+    pipeline: fields.Name = Field(description="The pipeline that answers where no experiment says otherwise.")
+    unit: fields.Unit | None = Field(
+        None, description="Whom experiments split: a field of the request such as user_id, or header:X-User."
+    )
+    deadline_s: fields.Duration = Field(
+        10.0, alias="deadline", gt=0, le=3600.0, description="A request is answered or refused within this time."
+    )
+    fallback: fields.Name | None = Field(
+        None, description="A pipeline that answers when the other fails; the first gets 60 % of the deadline."
+    )
+    extra_fields: Literal["forbid", "ignore"] = Field("forbid", description="What unknown fields of a request do.")
+    description: str = Field("", strict=True, max_length=4096, description="For people; shown in OpenAPI.")
+
+
+class VariantSpec(Part):
+    """One side of an experiment: a pipeline, or other params or models on the endpoint's pipeline."""
+
+    pipeline: fields.Name | None = Field(None, description="The pipeline; the endpoint's own when left out.")
+    weight: fields.Weight = Field(description="Share relative to the other variants' weights; 0 gets nobody.")
+    control: fields.Flag = Field(
+        False, description="What the others are compared with; exactly one variant is control."
+    )
+    params: fields.Values = Field(default_factory=dict, description="Laid over the pipeline's params.")
+    models: Annotated[dict[fields.Keyword, fields.Name], BeforeValidator(fields.none_is_empty)] = Field(
+        default_factory=dict, description="Laid over the pipeline's models."
+    )
+    overrides: Annotated[tuple[fields.Override, ...], Field(max_length=10_000)] = Field(
+        (), description="Units that always get this variant; they are never analysed."
+    )
+    description: str = Field("", strict=True, max_length=4096, description="For people.")
+
+
+class MetricSpec(Part):
+    """What success means: an outcome counted per unit."""
+
+    outcome: fields.Name = Field(description="The outcome's name, as posted to /v1/outcomes.")
+    kind: Literal["conversion", "mean"] = Field(
+        "conversion", description="conversion: share of units with the outcome; mean: sum of its values per unit."
+    )
+    window_s: fields.Duration = Field(
+        86_400.0, alias="window", gt=0, le=366 * 86_400.0, description="How long after the first exposure it counts."
+    )
+
+
+class GuardrailSpec(Part):
+    """What must not get worse."""
+
+    signal: Literal["latency"] = Field(description="What is watched.")
+    kind: Literal["share_over"] = Field("share_over", description="Share of requests over the threshold.")
+    threshold_s: fields.Duration = Field(alias="threshold", gt=0, le=3600.0, description="Slower than this counts.")
+    margin: fields.Ratio = Field(0.0, description="How much worse than control is acceptable, as an absolute share.")
+
+
+class MetricsSpec(Part):
+    """How an experiment is judged."""
+
+    primary: MetricSpec | None = Field(None, description="The one metric that decides.")
+    secondary: Annotated[dict[fields.NewName, MetricSpec], BeforeValidator(fields.none_is_empty)] = Field(
+        default_factory=dict, description="Further metrics, marked exploratory."
+    )
+    guardrails: Annotated[dict[fields.NewName, GuardrailSpec], BeforeValidator(fields.none_is_empty)] = Field(
+        default_factory=dict, description="What must not get worse."
+    )
+
+
+class PlanSpec(Part):
+    """What was decided before the experiment began."""
+
+    units: fields.Count | None = Field(None, description="Planned number of units over all variants.")
+    alpha: float = Field(0.05, strict=True, gt=0, lt=0.5, description="Accepted rate of false positives.")
+    tightest_at: fields.Count | None = Field(
+        None, description="Units at which the always-valid interval is tightest; default: units."
+    )
+    min_duration_s: fields.Duration | None = Field(
+        None, alias="min_duration", le=366 * 86_400.0, description="Shortest run before a verdict."
+    )
+    power: float = Field(0.8, strict=True, gt=0, lt=1, description="Wanted chance to see a real effect.")
+
+
+class ExperimentSpec(Part):
+    """Splits an endpoint's units over variants."""
+
+    endpoint: fields.Name = Field(description="The endpoint whose traffic is split.")
+    variants: Annotated[
+        dict[fields.NewName, VariantSpec], Field(min_length=2, max_length=64), BeforeValidator(fields.none_is_empty)
+    ] = Field(description="At least two, exactly one of them control. The names are part of the split.")
+    seed: fields.Seed | None = Field(None, description="Seed of the split; default: the experiment's name.")
+    ramp: fields.Ratio = Field(1.0, description="Share of units that take part, such as 20%; the others get control.")
+    enabled: fields.Flag = Field(True, description="false sends everybody to control.")
+    winner: fields.Name | None = Field(None, description="The variant that everybody gets, once it is decided.")
+    on_missing_unit: fields.OnMissingUnit = Field(
+        "control",
+        description="A request without unit: control, request (split by request id), or attribute:NAME.",
+    )
+    fallback: Literal["control"] | None = Field(None, description="control answers where a variant fails.")
+    metrics: MetricsSpec = Field(MetricsSpec(), description="How it is judged.")
+    plan: PlanSpec = Field(PlanSpec(), description="What was decided before it began.")
+    description: str = Field("", strict=True, max_length=4096, description="Hypothesis, for people.")
+
+    @property
+    def control(self) -> str:
+        """Name of the control variant; checks make sure that there is exactly one."""
+        return next(name for name, variant in self.variants.items() if variant.control)
+
+    @property
+    def ramp_ppm(self) -> int:
+        """The ramp in millionths, as assignment takes it."""
+        return round(self.ramp * 1_000_000)
+
+
+class Document(Part):
+    """A Turnout document: models, the pipelines that use them, endpoints in front, experiments between."""
+
+    models: Annotated[dict[fields.NewName, AnyModel], BeforeValidator(fields.none_is_empty)] = Field(
+        default_factory=dict, description="Model name to artifact and runtime."
+    )
+    pipelines: Annotated[dict[fields.NewName, PipelineSpec], BeforeValidator(fields.none_is_empty)] = Field(
+        default_factory=dict, description="Pipeline name to code, models and params."
+    )
+    endpoints: Annotated[dict[fields.NewName, EndpointSpec], BeforeValidator(fields.none_is_empty)] = Field(
+        default_factory=dict, description="Public name to pipeline; served as POST /v1/endpoints/NAME."
+    )
+    experiments: Annotated[dict[fields.NewName, ExperimentSpec], BeforeValidator(fields.none_is_empty)] = Field(
+        default_factory=dict, description="Experiment name to endpoint and variants."
+    )
