@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import msgspec
-
 from turnout.errors import DeadlineError, OverloadError, UnavailableError
 from turnout.transport import control
 
@@ -19,7 +17,6 @@ EXIT_S = 5.0
 
 State = Literal["starting", "preparing", "ready", "draining", "gone"]
 Answer = control.Receive
-Settings = control.WorkerSettings | control.RecorderSettings
 
 
 class Child:
@@ -184,23 +181,28 @@ def _resolve(future: "asyncio.Future[None]") -> None:
 
 
 async def spawn(
-    command: Sequence[str], settings: Callable[[int], Settings], *, listener: socket.socket | None, answer: Answer
+    command: Sequence[str],
+    arguments: Callable[[int], Sequence[str]],
+    *,
+    name: str,
+    slot: int = -1,
+    listener: socket.socket | None = None,
+    answer: Answer,
 ) -> Child:
     """Start a child process with a control channel, a worker also with its slot's socket.
 
     The child gets its own process group: Ctrl-C in a terminal reaches the supervisor alone, which drains.
 
     Args:
-        settings: Makes the child's settings once the number of its control channel is known.
+        arguments: Makes the command's arguments once the descriptor of the child's control channel is known.
         answer: Called with every message that is not about the child itself.
     """
     ours, theirs = socket.socketpair()
     try:
         with theirs:
-            full = settings(theirs.fileno())
             process = await asyncio.create_subprocess_exec(
                 *command,
-                msgspec.json.encode(full).decode(),
+                *arguments(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *(() if listener is None else (listener.fileno(),))),
                 process_group=0,
@@ -208,7 +210,6 @@ async def spawn(
     except BaseException:
         ours.close()
         raise
-    name, slot = (full.worker, full.slot) if isinstance(full, control.WorkerSettings) else ("recorder", -1)
     child = Child(name, slot, process, answer=answer)
     await child.connect(ours)
     return child

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from turnout.errors import ConflictError, UnavailableError
 from turnout.supervisor import backoff, child, lastgood, listening, swap
 from turnout.supervisor.settings import Settings
@@ -322,7 +324,9 @@ class Fleet:
         listen_fd = slot.sock.fileno()
         one = await child.spawn(
             self._command,
-            lambda fd: self._make_settings(name, slot.index, listen_fd, fd),
+            lambda fd: [msgspec.json.encode(self._make_settings(name, slot.index, listen_fd, fd)).decode()],
+            name=name,
+            slot=slot.index,
             listener=slot.sock,
             answer=self._answer,
         )

@@ -269,7 +269,7 @@ class Tree:
             started = time.monotonic()
             try:
                 self.recorder = await child.spawn(
-                    self._commands.recorder, self._recorder_settings, listener=None, answer=self._answer
+                    self._commands.recorder, self._recorder_arguments, name="recorder", answer=self._answer
                 )
             except OSError as exc:
                 log.error("the recorder cannot be started: %s", exc)
@@ -310,8 +310,9 @@ class Tree:
             explain=s.explain,
         )
 
-    def _recorder_settings(self, control_fd: int) -> control.RecorderSettings:
-        return control.RecorderSettings(control_fd=control_fd, state=self.settings.state, store=self.settings.store)
+    def _recorder_arguments(self, control_fd: int) -> list[str]:
+        arguments = ["--state", self.settings.state, "--control", str(control_fd), "--parent", str(os.getpid())]
+        return [*arguments, "--store", self.settings.store] if self.settings.store else arguments
 
     # -- status and metrics ---------------------------------------------------------------------
 

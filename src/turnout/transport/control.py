@@ -372,17 +372,3 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     segment_bytes: int = 512 * 2**20
     secrets: str = ""
     explain: bool = False
-
-
-class RecorderSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the supervisor tells the recorder at its start, as JSON in its first argument.
-
-    Attributes:
-        control_fd: The recorder's end of the control channel; when it closes the recorder ships and leaves. Inherited.
-        state: State folder; segments lie in `segments/`, the database in `events.db`.
-        store: SQLAlchemy URL of the event store; "" means the database in the state folder.
-    """
-
-    control_fd: int
-    state: str
-    store: str = ""
