@@ -12,10 +12,10 @@ from turnout.errors import DeadlineError, ModelError, OverloadError, StepError, 
 from turnout.pipelines import runner
 
 FALLBACK_SHARE = 0.6
-"""With a fallback behind it, a variant gets this share of the remaining time, so that control still has some (DESIGN §3)."""
+"""With a fallback behind it, a variant gets this share of the remaining time, so that control still has some."""
 
 RECOVERABLE = (DeadlineError, ModelError, OverloadError, StepError, UnavailableError)
-"""Failures that another variant may not share; a request that does not fit the type is nobody's fault but its sender's."""
+"""Failures that another variant may not share; a request that does not fit fails everywhere."""
 
 
 async def dispatch(current: assembly.Assembly, request: endpoint.Incoming, journal: visit.Journal) -> visit.Answer:

@@ -6,6 +6,7 @@ The previous assembly lives until no request names it: `enter` and `leave` count
 import asyncio
 import difflib
 import time
+from functools import cached_property
 
 from turnout.assembly import endpoint
 from turnout.errors import NotFoundError
@@ -79,6 +80,13 @@ class Assembly:
         except TimeoutError:
             return False
         return True
+
+    @cached_property
+    def outcome_names(self) -> frozenset[str]:
+        """Outcomes that some metric of the document reads."""
+        metrics = [spec.metrics for spec in self.snapshot.document.experiments.values()]
+        read = [each for part in metrics for each in (part.primary, *part.secondary.values()) if each is not None]
+        return frozenset(each.outcome for each in read)
 
     @property
     def longest_deadline_s(self) -> float:

@@ -15,8 +15,8 @@ from turnout import telemetry
 from turnout.assembly import assembly, code, endpoint, pool
 from turnout.errors import DocumentError, SpecError, TurnoutError
 from turnout.experiments import assignment, phases
-from turnout.models import handle, host
-from turnout.pipelines import binding, definition
+from turnout.models import batcher, handle, host
+from turnout.pipelines import binding, contracts, definition
 from turnout.pipelines import catalog as pipeline_catalog
 from turnout.runtimes import base
 from turnout.runtimes import catalog as runtime_catalog
@@ -30,7 +30,7 @@ def problem(error: SpecError) -> control.Problem:
 
 
 async def build(
-    admitted: snapshot.Snapshot, *, code: code.Code, pool: pool.Pool, registry: telemetry.Registry
+    admitted: snapshot.Snapshot, *, user_code: code.Code, loaded: pool.Pool, registry: telemetry.Registry
 ) -> assembly.Assembly:
     """Make a Snapshot runnable. Models that the pool already holds are shared, new ones are loaded and warmed.
 
@@ -39,7 +39,7 @@ async def build(
 
     Cancellation: what was loaded for this build is released.
     """
-    builder = _Builder(admitted, code, pool, registry)
+    builder = _Builder(admitted, user_code, loaded, registry)
     try:
         return await builder.run()
     except BaseException:
@@ -47,20 +47,20 @@ async def build(
         raise
 
 
-async def release(built: assembly.Assembly, pool: pool.Pool) -> None:
+async def release(built: assembly.Assembly, loaded: pool.Pool) -> None:
     """Let go of an assembly's models; those that no other assembly uses are unloaded."""
     for identity in built.identities.values():
-        await pool.release(identity)
+        await loaded.release(identity)
 
 
 class _Builder:
     def __init__(
-        self, admitted: snapshot.Snapshot, code: code.Code, pool: pool.Pool, registry: telemetry.Registry
+        self, admitted: snapshot.Snapshot, user_code: code.Code, loaded: pool.Pool, registry: telemetry.Registry
     ) -> None:
         self.snapshot = admitted
         self.document = admitted.document
-        self.code = code
-        self.pool = pool
+        self.code = user_code
+        self.pool = loaded
         self.registry = registry
         self.errors: list[SpecError] = []
         self.hosts: dict[str, host.Host] = {}
@@ -98,7 +98,7 @@ class _Builder:
         found = {}
         for name, spec in self.document.pipelines.items():
             try:
-                marked = self.code.load(pipeline_catalog.BUILTIN.get(spec.code, spec.code))
+                marked = self.code.load(pipeline_catalog.PIPELINES.get(spec.code, spec.code))
                 found[name] = definition.define(marked)
             except TurnoutError as error:
                 self._fail(f"pipelines.{name}.code", error)
@@ -120,7 +120,7 @@ class _Builder:
         """Aliases that some endpoint can reach; only these are loaded."""
         used: set[str] = set()
         for name, spec in self.document.endpoints.items():
-            for pipeline_name in {spec.pipeline, spec.fallback} - {None}:
+            for pipeline_name in filter(None, (spec.pipeline, spec.fallback)):
                 used.update(self._bound(pipeline_name, {}).values())
             for variant in self._variants(name).values():
                 used.update(self._bound(variant.pipeline or spec.pipeline, variant.models).values())
@@ -150,8 +150,8 @@ class _Builder:
         identity = self._identity(alias, spec)
         try:
             runtime = await asyncio.to_thread(self._runtime, spec)
-            artifact = self._artifact(alias, spec, identity, user_class)
-            loaded = await self.pool.acquire(identity, lambda: self._host(alias, spec, runtime, artifact))
+            artifact = self._artifact(alias, spec, user_class)
+            loaded = await self.pool.acquire(identity, lambda: self._host(spec, runtime, artifact))
         except TurnoutError as error:
             self._fail(f"models.{alias}", error)
             return
@@ -173,32 +173,33 @@ class _Builder:
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def _version(self, alias: str, identity: str) -> str:
-        digest = self.snapshot.digests.get(alias, "")
-        return digest.removeprefix("sha256:")[:12] if digest else identity[:12]
-
-    def _artifact(self, alias: str, spec: document.ModelSpec, identity: str, user_class: Any) -> base.Artifact:
-        path = str(Path(self.snapshot.directory) / spec.source) if spec.source else None
+    def _artifact(self, alias: str, spec: document.ModelSpec, user_class: Any) -> base.Artifact:
+        known = {"written": self.snapshot.written, "digests": self.snapshot.digests}
         return base.Artifact(
             alias=alias,
-            version=self._version(alias, identity),
-            path=path,
-            digest=spec.digest or "",
+            version=phases.version(alias, self.document, **known),
+            path=str(Path(self.snapshot.directory) / spec.source) if spec.source else None,
+            digest=self.snapshot.digests.get(alias, ""),
+            pinned=spec.digest or "",
             code=user_class,
-            options=spec.options,
+            options=spec.runtime_options(),
             threads=spec.threads,
         )
 
-    def _host(self, alias: str, spec: document.ModelSpec, runtime: Any, artifact: base.Artifact) -> host.Host:
+    def _host(self, spec: document.ModelSpec, runtime: Any, artifact: base.Artifact) -> host.Host:
         return host.Host(
-            alias=alias,
-            version=artifact.version,
+            alias=artifact.alias,
             factory=lambda: runtime(artifact),
-            batching=spec.batching,
+            batching=batcher.Batching(
+                max_rows=spec.batching.max_rows,
+                max_delay_s=spec.batching.max_delay_s,
+                max_queue_rows=spec.batching.max_queue_rows,
+            ),
             execution=spec.execution,
             instances=spec.instances,
             timeout_s=spec.timeout_s,
             registry=self.registry,
+            warmup=spec.warmup,
         )
 
     # -- pipelines and endpoints
@@ -206,10 +207,11 @@ class _Builder:
     def _endpoint(
         self, name: str, spec: document.EndpointSpec, definitions: Mapping[str, definition.Definition]
     ) -> endpoint.Endpoint | None:
-        place = f"endpoints.{name}"
         unit_field = spec.unit.partition(".")[0] if spec.unit and not spec.unit.startswith(endpoint.HEADER) else ""
 
-        def bind(pipeline_name: str, path: str, variant: document.VariantSpec | None = None) -> binding.BoundPipeline | None:
+        def bind(
+            pipeline_name: str, path: str, variant: document.VariantSpec | None = None
+        ) -> binding.BoundPipeline | None:
             return self._bind(pipeline_name, path, definitions, spec, unit_field, variant)
 
         own = bind(spec.pipeline, f"pipelines.{spec.pipeline}")
@@ -218,7 +220,7 @@ class _Builder:
             return None
         last = endpoint.Route("", spare) if spare else None
         if spare:
-            self._same_contract(own, spare, f"{place}.fallback", name)
+            self._same_contract(own, spare, f"endpoints.{name}.fallback")
         found = self._experiment(name)
         if found is None:
             route = endpoint.Route("", own, last)
@@ -230,7 +232,7 @@ class _Builder:
             bound = bind(variant.pipeline or spec.pipeline, path, variant)
             if bound is None:
                 continue
-            self._same_contract(own, bound, path, name)
+            self._same_contract(own, bound, path)
             routes[variant_name] = endpoint.Route(variant_name, bound, last)
         if len(routes) < len(experiment.variants):
             return None
@@ -295,66 +297,17 @@ class _Builder:
             self._fail(path, error)
             return None
 
-    def _same_contract(
-        self, own: binding.BoundPipeline, other: binding.BoundPipeline, path: str, endpoint_name: str
-    ) -> None:
+    def _same_contract(self, own: binding.BoundPipeline, other: binding.BoundPipeline, path: str) -> None:
         """Every pipeline behind an endpoint takes its request and gives its reply."""
-        for role, ours, theirs in (("request", own.request, other.request), ("reply", own.reply, other.reply)):
-            if _shape(ours.json_schema()) != _shape(theirs.json_schema()):
-                text = (
-                    f"pipeline {other.name!r} has the {role} type {theirs.name}, "
-                    f"endpoint {endpoint_name!r} promises {ours.name} (of pipeline {own.name!r}). "
-                    f"Differing: {_difference(ours.json_schema(), theirs.json_schema())}."
-                )
-                self.errors.append(SpecError(text, path=path, hint="All pipelines of an endpoint share one contract."))
+        reason = contracts.mismatch(own, other)
+        if reason:
+            self.errors.append(
+                SpecError(f"{reason}.", path=path, hint="All pipelines of an endpoint share one contract.")
+            )
 
-    def _allocation(
-        self, name: str, spec: document.ExperimentSpec, of: document.EndpointSpec
-    ) -> assignment.Allocation:
-        contents = {key: self._content(variant, of) for key, variant in spec.variants.items()}
-        phase = phases.phase(spec.seed or name, of.unit, control=spec.control, variants=contents)
+    def _allocation(self, name: str, spec: document.ExperimentSpec, of: document.EndpointSpec) -> assignment.Allocation:
+        phase = phases.of(name, self.document, written=self.snapshot.written, digests=self.snapshot.digests)
         return assignment.allocation(name, spec, phase=phase, unit_type=of.unit or "")
-
-    def _content(self, variant: document.VariantSpec, of: document.EndpointSpec) -> phases.VariantContent:
-        pipeline_name = variant.pipeline or of.pipeline
-        written = self.snapshot.written["pipelines"][pipeline_name]
-        aliases = self._bound(pipeline_name, variant.models)
-        return phases.VariantContent(
-            weight=variant.weight,
-            pipeline=pipeline_name,
-            code=self.document.pipelines[pipeline_name].code,
-            models={port: (alias, self._version(alias, self.identities[alias])) for port, alias in aliases.items()},
-            params={**written.get("params", {}), **variant.params},
-        )
-
-
-def _shape(schema: Any) -> Any:
-    """A JSON Schema without names and words: what remains decides what fits."""
-    if isinstance(schema, dict):
-        definitions = schema.get("$defs", {})
-        return {
-            key: _shape(_resolved(value, definitions))
-            for key, value in schema.items()
-            if key not in ("title", "description", "$defs", "examples", "default")
-        }
-    return [_shape(item) for item in schema] if isinstance(schema, list) else schema
-
-
-def _resolved(value: Any, definitions: Mapping[str, Any], depth: int = 0) -> Any:
-    if isinstance(value, dict):
-        reference = value.get("$ref", "")
-        if reference.startswith("#/$defs/") and depth < 16:
-            return _resolved(definitions[reference[len("#/$defs/") :]], definitions, depth + 1)
-        return {key: _resolved(item, definitions, depth) for key, item in value.items()}
-    return [_resolved(item, definitions, depth) for item in value] if isinstance(value, list) else value
-
-
-def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """Which fields two object schemas disagree on."""
-    left = _shape(_resolved({"it": ours}, ours.get("$defs", {}))["it"]).get("properties", {})
-    right = _shape(_resolved({"it": theirs}, theirs.get("$defs", {}))["it"]).get("properties", {})
-    names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
-    return ", ".join(repr(name) for name in sorted(names)) or "the types themselves"
 
 
 def describe(each: endpoint.Endpoint) -> dict[str, Any]:

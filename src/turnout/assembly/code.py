@@ -39,7 +39,9 @@ class Code:
         """
         module_name, _, attribute = reference.partition(":")
         if not module_name or not attribute:
-            raise SpecError(f"code {reference!r} is not of the form 'module:name'.", hint="Write for example 'app:rank'.")
+            raise SpecError(
+                f"code {reference!r} is not of the form 'module:name'.", hint="Write for example 'app:rank'."
+            )
         module = self._import(module_name, reference)
         found: Any = module
         for part in attribute.split("."):
@@ -68,9 +70,10 @@ class Code:
                     hint="The document's folder is searched first; is the file there, and spelled so?",
                 ) from error
             raise SpecError(
-                f"code {reference!r}: importing it failed: no module {missing!r} is installed.", hint=f"Install {missing!r}."
+                f"code {reference!r}: importing it failed: no module {missing!r} is installed.",
+                hint=f"Install {missing!r}.",
             ) from error
-        except Exception as error:  # noqa: BLE001 - user code may raise anything while it is imported
+        except Exception as error:
             raise SpecError(f"code {reference!r}: importing it failed: {_last_line(error)}") from error
 
 

@@ -39,7 +39,7 @@ class Incoming:
         endpoint: str,
         body: bytes,
         *,
-        id: str,
+        request_id: str,
         received: float,
         ts: float,
         header: Callable[[bytes], bytes | None] = lambda name: None,
@@ -48,7 +48,7 @@ class Incoming:
         self.endpoint = endpoint
         self.body = body
         self.header = header
-        self.id = id
+        self.id = request_id
         self.received = received
         self.ts = ts
         self.deadline_s = deadline_s
@@ -134,7 +134,9 @@ def _probe(keys: tuple[str, ...]) -> Any:
     """A Struct that decodes nothing but the path `keys`; everything else is skipped unread."""
     inner: Any = Any
     for key in reversed(keys):
-        inner = msgspec.defstruct("Unit", [(_field(key), inner | None if inner is not Any else Any, None)], rename={_field(key): key})
+        inner = msgspec.defstruct(
+            "Unit", [(_field(key), inner | None if inner is not Any else Any, None)], rename={_field(key): key}
+        )
     return inner
 
 
@@ -152,7 +154,7 @@ class Endpoint:
         reply: Codec of the contract's reply.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a record; building fills it
         self,
         name: str,
         *,
@@ -190,6 +192,7 @@ class Endpoint:
         unit = self.unit(request) if self.unit is not None else None
         if self.allocation is None:
             return None
+        attributes = None
         if unit is None and self.attribute is not None:
-            unit = self.attribute(request)
-        return assignment.assign(unit, self.allocation, request_id=request.id)
+            attributes = {self.attribute.path: self.attribute(request)}
+        return assignment.assign(unit, self.allocation, request_id=request.id, attributes=attributes)

@@ -39,39 +39,51 @@ class Journal:
     """Writes what happened to the event log and the counters of one process."""
 
     def __init__(
-        self, events: log.EventLog, exposures: memory.ExposureMemory, registry: telemetry.Registry, *, worker: str, new_id: Callable[[], str]
+        self,
+        events: log.EventLog,
+        exposures: memory.ExposureMemory,
+        registry: telemetry.Registry,
+        *,
+        worker: str,
+        new_id: Callable[[], str],
     ) -> None:
         self.events = events
         self.exposures = exposures
         self.worker = worker
         self.new_id = new_id
-        self._requests = registry.counter(
+        self.requests = registry.counter(
             telemetry.REQUESTS, "Answered and refused requests.", ("endpoint", "experiment", "variant", "code")
         )
-        self._duration = registry.histogram(telemetry.REQUEST_DURATION, "Seconds from complete request to reply.", ("endpoint", "variant"))
-        self._steps = registry.histogram(telemetry.STEP_DURATION, "Seconds of one model call in a pipeline.", ("pipeline", "step", "model"))
-        self._step_errors = registry.counter(telemetry.STEP_ERRORS, "Failed model calls.", ("pipeline", "step", "model", "kind"))
-        self._assignments = registry.counter(telemetry.ASSIGNMENTS, "Assignments by reason.", ("experiment", "reason"))
-        self._exposed = registry.counter(telemetry.EXPOSURES, "Exposures logged.", ("experiment", "variant"))
-        self._children: dict[tuple[str, ...], telemetry.Counter] = {}
-        self._timers: dict[tuple[str, ...], telemetry.Histogram] = {}
+        self.duration = registry.histogram(
+            telemetry.REQUEST_DURATION, "Seconds from complete request to reply.", ("endpoint", "variant")
+        )
+        self.steps = registry.histogram(
+            telemetry.STEP_DURATION, "Seconds of one model call in a pipeline.", ("pipeline", "step", "model")
+        )
+        self.step_errors = registry.counter(
+            telemetry.STEP_ERRORS, "Failed model calls.", ("pipeline", "step", "model", "kind")
+        )
+        self.assignments = registry.counter(telemetry.ASSIGNMENTS, "Assignments by reason.", ("experiment", "reason"))
+        self.exposed = registry.counter(telemetry.EXPOSURES, "Exposures logged.", ("experiment", "variant"))
+        self._children: dict[tuple[object, ...], telemetry.Counter] = {}
+        self._timers: dict[tuple[object, ...], telemetry.Histogram] = {}
 
     def open(self, current: "assembly.Assembly", chosen: endpoint.Endpoint, request: endpoint.Incoming) -> "Visit":
         """Begin the record of one request; it counts as in flight until finished."""
         current.enter()
         return Visit(self, current, chosen, request)
 
-    def count(self, family: telemetry.Family, *labels: str) -> None:
+    def count(self, family: telemetry.Family[telemetry.Counter], *labels: str) -> None:
         """Add one to the child of these labels; children are looked up once."""
-        key = (family.name, *labels)
+        key = (id(family), *labels)
         child = self._children.get(key)
         if child is None:
             child = self._children[key] = family.labels(*labels)
         child.inc()
 
-    def time(self, family: telemetry.Family, seconds: float, *labels: str) -> None:
+    def time(self, family: telemetry.Family[telemetry.Histogram], seconds: float, *labels: str) -> None:
         """Observe one duration under these labels."""
-        key = (family.name, *labels)
+        key = (id(family), *labels)
         child = self._timers.get(key)
         if child is None:
             child = self._timers[key] = family.labels(*labels)
@@ -83,7 +95,9 @@ class Visit:
 
     __slots__ = ("_done", "assembly", "assigned", "call", "endpoint", "fallback_cause", "journal", "request", "served")
 
-    def __init__(self, journal: Journal, current: "assembly.Assembly", chosen: endpoint.Endpoint, request: endpoint.Incoming) -> None:
+    def __init__(
+        self, journal: Journal, current: "assembly.Assembly", chosen: endpoint.Endpoint, request: endpoint.Incoming
+    ) -> None:
         self.journal = journal
         self.assembly = current
         self.endpoint = chosen
@@ -114,10 +128,10 @@ class Visit:
         if assigned is None:
             return
         journal, chosen, request = self.journal, self.endpoint, self.request
-        journal.count(journal._assignments, chosen.experiment, assigned.reason)
+        journal.count(journal.assignments, chosen.experiment, assigned.reason)
         if not journal.exposures.first(chosen.experiment, chosen.phase, assigned.unit or request.id, request.ts):
             return
-        journal.count(journal._exposed, chosen.experiment, assigned.variant)
+        journal.count(journal.exposed, chosen.experiment, assigned.variant)
         journal.events.append(
             Exposure(
                 event_id=journal.new_id(),
@@ -197,15 +211,15 @@ class Visit:
 
     def _count(self, status: str, latency_s: float) -> None:
         journal, name = self.journal, self.endpoint.name
-        journal.count(journal._requests, name, self.endpoint.experiment, self.variant, status)
-        journal.time(journal._duration, latency_s, name, self.variant)
+        journal.count(journal.requests, name, self.endpoint.experiment, self.variant, status)
+        journal.time(journal.duration, latency_s, name, self.variant)
         if self.call is None:
             return
         pipeline = self.call.pipeline
         for step in self.call.steps:
-            journal.time(journal._steps, step.duration_s, pipeline, step.name, step.model)
+            journal.time(journal.steps, step.duration_s, pipeline, step.name, step.model)
             if step.error:
-                journal.count(journal._step_errors, pipeline, step.name, step.model, step.error)
+                journal.count(journal.step_errors, pipeline, step.name, step.model, step.error)
 
 
 def _status(error: BaseException | None, *, served: bool) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from turnout import telemetry
 from turnout.assembly import building
 from turnout.errors import DocumentError, UnavailableError
 from turnout.gateway import home, problems, routes
-from turnout.transport import control, http, server
+from turnout.transport import control, http, loop, server
 
 logger = logging.getLogger("turnout.gateway")
 
@@ -95,7 +95,9 @@ class Worker:
             try:
                 built = await self.home.prepare(message.generation, message.files)
             except DocumentError as error:
-                return control.Refused(generation=message.generation, errors=[building.problem(each) for each in error.errors])
+                return control.Refused(
+                    generation=message.generation, errors=[building.problem(each) for each in error.errors]
+                )
         return control.Prepared(
             generation=message.generation,
             revision=built.revision,
@@ -159,11 +161,13 @@ def main(arguments: list[str]) -> int:
     """Run one worker; returns the exit status."""
     settings = msgspec.json.decode(arguments[0], type=control.WorkerSettings)
     logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s {settings.worker} %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=logging.INFO,
+        format=f"%(asctime)s {settings.worker} %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
     )
     if settings.directory not in sys.path:
         sys.path.insert(0, settings.directory)
-    server.run(_run(settings))
+    loop.run(_run(settings))
     return 0
 
 

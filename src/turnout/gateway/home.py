@@ -68,9 +68,12 @@ class Home:
         self.since = 0.0
         self.refused: list[SpecError] | None = None
         self.draining = False
-        self.new_id: Callable[[], str] = ids.new_id
+        self.new_id: Callable[[], str] = ids.generator()
         self.events = log.EventLog(
-            Path(identity.state) / "segments", identity.worker, limit_bytes=identity.spool_bytes, registry=registry
+            Path(identity.state) / "segments",
+            identity.worker,
+            registry=registry,
+            settings=log.Settings(limit_bytes=identity.spool_bytes),
         )
         self.journal = visit.Journal(
             self.events, memory.ExposureMemory(), registry, worker=identity.worker, new_id=self.new_id
@@ -81,7 +84,9 @@ class Home:
         self._retiring: set[asyncio.Task[None]] = set()
         self._rejected = registry.counter(telemetry.SNAPSHOT_REJECTED, "Refused documents.").labels()
         self._outcomes = registry.counter(telemetry.OUTCOMES, "Accepted outcomes.", ("outcome",))
-        self._applied = registry.gauge(telemetry.SNAPSHOT_APPLIED, "When the document in force was applied.", merge="min").labels()
+        self._applied = registry.gauge(
+            telemetry.SNAPSHOT_APPLIED, "When the document in force was applied.", merge="min"
+        ).labels()
 
     async def open(self) -> None:
         """Start the event log."""
@@ -105,7 +110,9 @@ class Home:
         reasons = ["draining"] if self.draining else []
         if self.current is None:
             return [*reasons, "no document is in force yet"]
-        return reasons + [f"model {alias!r} is not ready" for alias, host in self.current.hosts.items() if not host.ready]
+        return reasons + [
+            f"model {alias!r} is not ready" for alias, host in self.current.hosts.items() if not host.ready
+        ]
 
     async def prepare(self, generation: int, files: Mapping[str, str]) -> assembly.Assembly:
         """Build and warm what a document asks for, without putting it in force.
@@ -115,7 +122,7 @@ class Home:
         """
         try:
             admitted = await asyncio.to_thread(self._admit, files)
-            built = await building.build(admitted, code=self._code, pool=self._pool, registry=self.registry)
+            built = await building.build(admitted, user_code=self._code, loaded=self._pool, registry=self.registry)
         except DocumentError as error:
             self.refused = list(error.errors)
             self._rejected.inc()
@@ -136,7 +143,12 @@ class Home:
         if not admitted.document.endpoints and self.current is not None and self.current.endpoints:
             gone = ", ".join(sorted(self.current.endpoints)[:10])
             raise DocumentError(
-                [SpecError(f"the new document drops every endpoint ({gone}).", hint="Keep at least one, or stop the server.")]
+                [
+                    SpecError(
+                        f"the new document drops every endpoint ({gone}).",
+                        hint="Keep at least one, or stop the server.",
+                    )
+                ]
             )
         return admitted
 
@@ -173,7 +185,11 @@ class Home:
     def _retire(self, previous: assembly.Assembly) -> None:
         async def retire() -> None:
             if not await previous.drained(previous.longest_deadline_s + DRAIN_MARGIN_S):
-                logger.warning("revision %s still has %d requests after its longest deadline", previous.revision, previous.in_flight)
+                logger.warning(
+                    "revision %s still has %d requests after its longest deadline",
+                    previous.revision,
+                    previous.in_flight,
+                )
             await building.release(previous, self._pool)
 
         task = asyncio.get_running_loop().create_task(retire())
@@ -200,9 +216,9 @@ class Home:
         await self.events.flush()
         return posted
 
-    def outcome_names(self) -> set[str]:
+    def outcome_names(self) -> frozenset[str]:
         """Outcomes that the metrics of the document in force read."""
-        return set() if self.current is None else self.current.outcome_names
+        return frozenset() if self.current is None else self.current.outcome_names
 
     def status(self) -> dict[str, Any]:
         """What this process says of itself; the supervisor merges the workers' words."""

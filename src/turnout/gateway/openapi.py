@@ -41,7 +41,13 @@ HEADERS = {
     "Turnout-Experiment": "Experiment that ran on the endpoint.",
     "Turnout-Variant": "Variant that answered.",
 }
-FAILURES = {"400": "Not JSON", "422": "Does not fit the contract", "500": "The pipeline failed", "503": "Overloaded", "504": "Too late"}
+FAILURES = {
+    "400": "Not JSON",
+    "422": "Does not fit the contract",
+    "500": "The pipeline failed",
+    "503": "Overloaded",
+    "504": "Too late",
+}
 
 
 def document(endpoints: Iterable[endpoint.Endpoint], *, revision: str) -> dict[str, Any]:
@@ -50,7 +56,11 @@ def document(endpoints: Iterable[endpoint.Endpoint], *, revision: str) -> dict[s
     paths = {f"/v1/endpoints/{each.name}": _endpoint(each, schemas) for each in endpoints}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Turnout", "version": revision or "none", "description": "Endpoints of the document in force."},
+        "info": {
+            "title": "Turnout",
+            "version": revision or "none",
+            "description": "Endpoints of the document in force.",
+        },
         "paths": paths | _own(),
         "components": {"schemas": schemas},
     }
@@ -114,13 +124,20 @@ def _problem(text: str) -> dict[str, Any]:
 
 def _own() -> dict[str, Any]:
     outcome = {"$ref": "#/components/schemas/Outcome"}
-    body = {"required": True, "content": {"application/json": {"schema": {"oneOf": [outcome, {"type": "array", "items": outcome}]}}}}
+    body = {
+        "required": True,
+        "content": {"application/json": {"schema": {"oneOf": [outcome, {"type": "array", "items": outcome}]}}},
+    }
     post = {
         "operationId": "postOutcomes",
         "summary": "Report what happened later, one or many",
         "tags": ["outcomes"],
         "requestBody": body,
-        "responses": {"202": {"description": "Written down."}, "400": _problem("Not JSON"), "422": _problem("Not an outcome")},
+        "responses": {
+            "202": {"description": "Written down."},
+            "400": _problem("Not JSON"),
+            "422": _problem("Not an outcome"),
+        },
     }
     reads = {
         "/healthz": "The process answers",
@@ -128,8 +145,10 @@ def _own() -> dict[str, Any]:
         "/status": "Revision, workers, models, endpoints",
         "/metrics": "Prometheus text",
     }
-    gets = {
-        path: {"get": {"operationId": path.strip("/"), "summary": text, "tags": ["operations"], "responses": {"200": {"description": text}}}}
-        for path, text in reads.items()
-    }
+    gets = {path: {"get": _read(path, text)} for path, text in reads.items()}
     return {"/v1/outcomes": {"post": post}} | gets
+
+
+def _read(path: str, text: str) -> dict[str, Any]:
+    answers = {"200": {"description": text}}
+    return {"operationId": path.strip("/"), "summary": text, "tags": ["operations"], "responses": answers}

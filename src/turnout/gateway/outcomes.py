@@ -45,31 +45,46 @@ class Posted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     correction_of: str = ""
 
 
+_codec = codec.of(Posted | list[Posted], pipeline="outcomes")
+
+
 def read(body: bytes, *, now: float, new_id: Callable[[], str]) -> list[Outcome]:
     """Outcomes of one request body, checked.
 
     Raises:
         InputError: Not JSON, not an outcome, or a value out of its range; the path says which one.
     """
-    decoder = codec.codec_for(Posted | list[Posted])
-    found = decoder.decode(body)
+    found = _codec.decode(body)
     single = isinstance(found, Posted)
     posted = [found] if single else found
     if len(posted) > MAX_OUTCOMES:
-        raise InputError(f"{len(posted)} outcomes in one request; at most {MAX_OUTCOMES} are taken.", hint="Send them in parts.")
+        raise InputError(
+            f"{len(posted)} outcomes in one request; at most {MAX_OUTCOMES} are taken.", hint="Send them in parts."
+        )
     return [
-        _checked(item, now=now, new_id=new_id, path="" if single else f"[{index}].") for index, item in enumerate(posted)
+        _checked(item, now=now, new_id=new_id, path="" if single else f"[{index}].")
+        for index, item in enumerate(posted)
     ]
 
 
 def _checked(item: Posted, *, now: float, new_id: Callable[[], str], path: str) -> Outcome:
     unit = item.unit if isinstance(item.unit, str) else str(item.unit)
-    texts = {"name": item.name, "unit": unit, "request_id": item.request_id, "event_id": item.event_id, "source": item.source}
+    texts = {
+        "name": item.name,
+        "unit": unit,
+        "request_id": item.request_id,
+        "event_id": item.event_id,
+        "source": item.source,
+    }
     for field, text in texts.items():
         if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
-            raise InputError(f"{field} has {len(text)} characters; at most {MAX_TEXT_BYTES} bytes are taken.", path=path + field)
+            raise InputError(
+                f"{field} has {len(text)} characters; at most {MAX_TEXT_BYTES} bytes are taken.", path=path + field
+            )
     if not item.name:
-        raise InputError("name is empty.", path=path + "name", hint="Use the outcome's name from the document's metrics.")
+        raise InputError(
+            "name is empty.", path=path + "name", hint="Use the outcome's name from the document's metrics."
+        )
     if not unit and not item.request_id:
         raise InputError("neither unit nor request_id is given.", path=path + "unit", hint="Send one of the two.")
     if not math.isfinite(item.value):

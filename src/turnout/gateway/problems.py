@@ -23,7 +23,7 @@ STATUS: dict[type[errors.TurnoutError], int] = {
     errors.SpecError: 500,
     errors.TurnoutError: 500,
 }
-"""Error class to status; a subclass without a line of its own has its parent's. A body that is not JSON at all is 400."""
+"""Error class to status; a subclass without a line of its own has its parent's. A body that is not JSON is 400."""
 
 TITLES = {
     400: "The body is not valid JSON",
@@ -66,17 +66,22 @@ def fields(error: BaseException) -> dict[str, Any]:
         "code": error.code,
         "detail": error.message,
     }
-    extra = {name: getattr(error, name, "") for name in ("hint", "path", "pipeline", "step", "model", "version", "stage")}
+    extra = {
+        name: getattr(error, name, "") for name in ("hint", "path", "pipeline", "step", "model", "version", "stage")
+    }
     problem.update({name: value for name, value in extra.items() if value})
     return problem
 
 
-def response(error: BaseException, *, request_id: str = "", headers: Sequence[tuple[bytes, bytes]] = ()) -> http.Response:
+def response(
+    error: BaseException, *, request_id: str = "", headers: Sequence[tuple[bytes, bytes]] = ()
+) -> http.Response:
     """The HTTP response for an error."""
     problem = fields(error)
+    sent = list(headers)
     if request_id:
         problem["request_id"] = request_id
-    sent = list(headers)
+        sent.append((b"turnout-request-id", request_id.encode()))
     if problem["status"] == 503:
         wait_s = getattr(error, "retry_after_s", None) or RETRY_AFTER_S
         sent.append((b"retry-after", b"%d" % max(1, round(wait_s))))

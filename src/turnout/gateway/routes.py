@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from importlib import resources
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -73,9 +73,9 @@ class Routes:
         request_id = self._home.new_id()
         try:
             incoming = endpoint.Incoming(
-                name if "%" not in name else unquote(name),
+                name,
                 request.body,
-                id=request_id,
+                request_id=request_id,
                 received=request.received,
                 ts=time.time(),
                 header=request.headers.get,
@@ -85,10 +85,14 @@ class Routes:
         except TurnoutError as error:
             if problems.status_of(error) == 500:
                 logger.error("request %s: %s", request_id, error, exc_info=error.__cause__ or error)
-            return problems.response(error, request_id=request_id, headers=((b"turnout-request-id", request_id.encode()),))
+            return problems.response(
+                error, request_id=request_id, headers=((b"turnout-request-id", request_id.encode()),)
+            )
         except Exception as error:
             logger.exception("request %s failed", request_id)
-            return problems.response(error, request_id=request_id, headers=((b"turnout-request-id", request_id.encode()),))
+            return problems.response(
+                error, request_id=request_id, headers=((b"turnout-request-id", request_id.encode()),)
+            )
         headers = ((b"turnout-request-id", request_id.encode()), *self._origin(answer.visit))
         if isinstance(answer.body, bytes):
             body = self._explained(answer) if request.query and self._wants_explanation(request) else answer.body
@@ -160,7 +164,8 @@ class Routes:
         reply: dict[str, Any] = {"accepted": len(posted), "event_ids": [item.event_id for item in posted]}
         if unread:
             reply["warnings"] = [
-                f"no metric of the document reads {', '.join(map(repr, unread[:10]))}; it reads {sorted(known) or 'none'}."
+                f"no metric of the document reads {', '.join(map(repr, unread[:10]))}; "
+                f"it reads {', '.join(sorted(known)) or 'none'}."
             ]
         return _json(reply, status=202)
 
@@ -185,7 +190,11 @@ class Routes:
 
     async def _openapi(self, request: http.Request) -> http.Response:
         current = self._home.current
-        return _json(openapi.document(current.endpoints.values() if current else (), revision=current.revision if current else ""))
+        return _json(
+            openapi.document(
+                current.endpoints.values() if current else (), revision=current.revision if current else ""
+            )
+        )
 
     async def _docs(self, request: http.Request) -> http.Response:
         page = await asyncio.to_thread(resources.files("turnout.gateway").joinpath("docs.html").read_bytes)
@@ -217,7 +226,9 @@ def _wrong_method(request: http.Request, allowed: str) -> http.Response:
     return http.Response(405, body, content_type=problems.CONTENT_TYPE, headers=((b"allow", allowed.encode()),))
 
 
-def _stream(chunks: AsyncIterator[bytes], request: http.Request, headers: Sequence[tuple[bytes, bytes]]) -> http.Response:
+def _stream(
+    chunks: AsyncIterator[bytes], request: http.Request, headers: Sequence[tuple[bytes, bytes]]
+) -> http.Response:
     """Server-sent events, or JSON lines for callers that ask for them."""
     accept = request.headers.get(b"accept") or b""
     lines = b"application/x-ndjson" in accept
