@@ -43,15 +43,15 @@ NoValues: TypeAlias = Annotated[dict[str, Any], BeforeValidator(refuse_ineffecti
 class Batching(Part):
     """How rows of many requests join into one call of the model."""
 
-    max_rows: int = Field(64, strict=True, ge=1, le=65_536, description="Most rows in one batch.")
+    max_rows: int = Field(default=64, strict=True, ge=1, le=65_536, description="Most rows in one batch.")
     max_delay_s: fields.Duration = Field(
-        0.0,
+        default=0.0,
         alias="max_delay",
         le=10.0,
         description="How long a row may wait for company; 0ms takes whatever waits, which is nearly always right.",
     )
     max_queue_rows: int = Field(
-        1024,
+        default=1024,
         strict=True,
         ge=1,
         le=1_000_000,
@@ -64,30 +64,35 @@ class ModelSpec(Part):
     """A named, versioned artifact and the runtime that loads it."""
 
     runtime: str
-    source: fields.Text | None = Field(None, description="The artifact: a file or folder, relative to the document.")
-    code: fields.Code | None = Field(None, description="The class that loads and predicts, as 'package.module:Class'.")
+    source: fields.Text | None = Field(
+        default=None, description="The artifact: a file or folder, relative to the document."
+    )
+    code: fields.Code | None = Field(
+        default=None, description="The class that loads and predicts, as 'package.module:Class'."
+    )
     digest: fields.Digest | None = Field(
-        None, description="The artifact's digest; any other content is refused. `sha256sum FILE` prints it."
+        default=None, description="The artifact's digest; any other content is refused. `sha256sum FILE` prints it."
     )
     params: fields.Values = Field(default_factory=dict, description="Keyword arguments of the model's class.")
     options: fields.Values = Field(
         default_factory=dict, description="Settings of the runtime, handed to it as they are."
     )
-    batching: Batching = Field(Batching(), description="How rows of many requests are joined.")
+    batching: Batching = Field(default=Batching(), description="How rows of many requests are joined.")
     execution: Literal["auto", "loop", "thread"] = Field(
-        "auto", description="Where predictions run; auto measures and decides. Python code always runs in a thread."
+        default="auto",
+        description="Where predictions run; auto measures and decides. Python code always runs in a thread.",
     )
-    instances: int = Field(1, strict=True, ge=1, le=64, description="Loaded copies per process.")
-    threads: int = Field(1, strict=True, ge=1, le=256, description="Compute threads of one instance.")
+    instances: int = Field(default=1, strict=True, ge=1, le=64, description="Loaded copies per process.")
+    threads: int = Field(default=1, strict=True, ge=1, le=256, description="Compute threads of one instance.")
     timeout_s: fields.Duration = Field(
-        30.0,
+        default=30.0,
         alias="timeout",
         gt=0,
         le=3600.0,
         description="A prediction that takes longer is stuck: it is answered and its instance replaced.",
     )
-    warmup: fields.Flag = Field(True, description="Predict once with an example before the first request.")
-    description: str = Field("", strict=True, max_length=4096, description="For people.")
+    warmup: fields.Flag = Field(default=True, description="Predict once with an example before the first request.")
+    description: str = Field(default="", strict=True, max_length=4096, description="For people.")
 
     def runtime_options(self) -> dict[str, Any]:
         """What the runtime gets beside the artifact."""
@@ -97,7 +102,7 @@ class ModelSpec(Part):
 class OnnxModel(ModelSpec):
     """An ONNX graph, run by onnxruntime."""
 
-    runtime: Literal["onnx"] = Field("onnx", description="May be left out when the source ends in .onnx.")
+    runtime: Literal["onnx"] = Field(default="onnx", description="May be left out when the source ends in .onnx.")
     source: fields.Text = Field(description="The .onnx file, relative to the document.")
     code: Ineffective = None
     params: NoValues = Field(default_factory=dict)
@@ -106,7 +111,9 @@ class OnnxModel(ModelSpec):
 class SklearnModel(ModelSpec):
     """A scikit-learn estimator saved with joblib. Loading one runs code, hence the pinned digest."""
 
-    runtime: Literal["sklearn"] = Field("sklearn", description="May be left out when the source ends in .joblib.")
+    runtime: Literal["sklearn"] = Field(
+        default="sklearn", description="May be left out when the source ends in .joblib."
+    )
     source: fields.Text = Field(description="The .joblib file, relative to the document.")
     digest: fields.Digest = Field(description="The file's digest; required, because loading a pickle runs its code.")
     code: Ineffective = None
@@ -116,7 +123,7 @@ class SklearnModel(ModelSpec):
 class PythonModel(ModelSpec):
     """A user's class with `load` and `predict(list) -> list`."""
 
-    runtime: Literal["python"] = Field("python", description="May be left out when `code` is given.")
+    runtime: Literal["python"] = Field(default="python", description="May be left out when `code` is given.")
     code: fields.Code = Field(description="The class, as 'package.module:Class'.")
     options: NoValues = Field(default_factory=dict)
 
@@ -127,10 +134,12 @@ class PythonModel(ModelSpec):
 class IndexModel(ModelSpec):
     """A vector index over the rows of an .npz file."""
 
-    runtime: Literal["index"] = Field("index", description="May be left out when the source ends in .npz.")
+    runtime: Literal["index"] = Field(default="index", description="May be left out when the source ends in .npz.")
     source: fields.Text = Field(description="The .npz file with 'vectors' and columns, relative to the document.")
-    exact: fields.Flag = Field(False, description="Compare with every row instead of searching approximately.")
-    metric: Literal["cos", "ip", "l2sq"] = Field("cos", description="Cosine, inner product, or squared distance.")
+    exact: fields.Flag = Field(default=False, description="Compare with every row instead of searching approximately.")
+    metric: Literal["cos", "ip", "l2sq"] = Field(
+        default="cos", description="Cosine, inner product, or squared distance."
+    )
     code: Ineffective = None
     params: NoValues = Field(default_factory=dict)
 
@@ -195,7 +204,7 @@ class PipelineSpec(Part):
         default_factory=dict, description="Keyword of the function to model."
     )
     params: fields.Values = Field(default_factory=dict, description="Keyword of the function to value.")
-    description: str = Field("", strict=True, max_length=4096, description="For people.")
+    description: str = Field(default="", strict=True, max_length=4096, description="For people.")
 
 
 class EndpointSpec(Part):
@@ -203,34 +212,40 @@ class EndpointSpec(Part):
 
     pipeline: fields.Name = Field(description="The pipeline that answers where no experiment says otherwise.")
     unit: fields.Unit | None = Field(
-        None, description="Whom experiments split: a field of the request such as user_id, or header:X-User."
+        default=None, description="Whom experiments split: a field of the request such as user_id, or header:X-User."
     )
     deadline_s: fields.Duration = Field(
-        10.0, alias="deadline", gt=0, le=3600.0, description="A request is answered or refused within this time."
+        default=10.0,
+        alias="deadline",
+        gt=0,
+        le=3600.0,
+        description="A request is answered or refused within this time.",
     )
     fallback: fields.Name | None = Field(
-        None, description="A pipeline that answers when the other fails; the first gets 60 % of the deadline."
+        default=None, description="A pipeline that answers when the other fails; the first gets 60 % of the deadline."
     )
-    extra_fields: Literal["forbid", "ignore"] = Field("forbid", description="What unknown fields of a request do.")
-    description: str = Field("", strict=True, max_length=4096, description="For people; shown in OpenAPI.")
+    extra_fields: Literal["forbid", "ignore"] = Field(
+        default="forbid", description="What unknown fields of a request do."
+    )
+    description: str = Field(default="", strict=True, max_length=4096, description="For people; shown in OpenAPI.")
 
 
 class VariantSpec(Part):
     """One side of an experiment: a pipeline, or other params or models on the endpoint's pipeline."""
 
-    pipeline: fields.Name | None = Field(None, description="The pipeline; the endpoint's own when left out.")
+    pipeline: fields.Name | None = Field(default=None, description="The pipeline; the endpoint's own when left out.")
     weight: fields.Weight = Field(description="Share relative to the other variants' weights; 0 gets nobody.")
     control: fields.Flag = Field(
-        False, description="What the others are compared with; exactly one variant is control."
+        default=False, description="What the others are compared with; exactly one variant is control."
     )
     params: fields.Values = Field(default_factory=dict, description="Laid over the pipeline's params.")
     models: Annotated[dict[fields.Keyword, fields.Name], BeforeValidator(fields.none_is_empty)] = Field(
         default_factory=dict, description="Laid over the pipeline's models."
     )
     overrides: Annotated[tuple[fields.Override, ...], Field(max_length=10_000)] = Field(
-        (), description="Units that always get this variant; they are never analysed."
+        default=(), description="Units that always get this variant; they are never analysed."
     )
-    description: str = Field("", strict=True, max_length=4096, description="For people.")
+    description: str = Field(default="", strict=True, max_length=4096, description="For people.")
 
 
 class MetricSpec(Part):
@@ -238,10 +253,15 @@ class MetricSpec(Part):
 
     outcome: fields.Name = Field(description="The outcome's name, as posted to /v1/outcomes.")
     kind: Literal["conversion", "mean"] = Field(
-        "conversion", description="conversion: share of units with the outcome; mean: sum of its values per unit."
+        default="conversion",
+        description="conversion: share of units with the outcome; mean: sum of its values per unit.",
     )
     window_s: fields.Duration = Field(
-        86_400.0, alias="window", gt=0, le=366 * 86_400.0, description="How long after the first exposure it counts."
+        default=86_400.0,
+        alias="window",
+        gt=0,
+        le=366 * 86_400.0,
+        description="How long after the first exposure it counts.",
     )
 
 
@@ -251,13 +271,15 @@ class GuardrailSpec(Part):
     signal: Literal["latency"] = Field(description="What is watched.")
     kind: Literal["share_over"] = Field("share_over", description="Share of requests over the threshold.")
     threshold_s: fields.Duration = Field(alias="threshold", gt=0, le=3600.0, description="Slower than this counts.")
-    margin: fields.Ratio = Field(0.0, description="How much worse than control is acceptable, as an absolute share.")
+    margin: fields.Ratio = Field(
+        default=0.0, description="How much worse than control is acceptable, as an absolute share."
+    )
 
 
 class MetricsSpec(Part):
     """How an experiment is judged."""
 
-    primary: MetricSpec | None = Field(None, description="The one metric that decides.")
+    primary: MetricSpec | None = Field(default=None, description="The one metric that decides.")
     secondary: Annotated[dict[fields.NewName, MetricSpec], BeforeValidator(fields.none_is_empty)] = Field(
         default_factory=dict, description="Further metrics, marked exploratory."
     )
@@ -269,15 +291,15 @@ class MetricsSpec(Part):
 class PlanSpec(Part):
     """What was decided before the experiment began."""
 
-    units: fields.Count | None = Field(None, description="Planned number of units over all variants.")
-    alpha: float = Field(0.05, strict=True, gt=0, lt=0.5, description="Accepted rate of false positives.")
+    units: fields.Count | None = Field(default=None, description="Planned number of units over all variants.")
+    alpha: float = Field(default=0.05, strict=True, gt=0, lt=0.5, description="Accepted rate of false positives.")
     tightest_at: fields.Count | None = Field(
-        None, description="Units at which the always-valid interval is tightest; default: units."
+        default=None, description="Units at which the always-valid interval is tightest; default: units."
     )
     min_duration_s: fields.Duration | None = Field(
-        None, alias="min_duration", le=366 * 86_400.0, description="Shortest run before a verdict."
+        default=None, alias="min_duration", le=366 * 86_400.0, description="Shortest run before a verdict."
     )
-    power: float = Field(0.8, strict=True, gt=0, lt=1, description="Wanted chance to see a real effect.")
+    power: float = Field(default=0.8, strict=True, gt=0, lt=1, description="Wanted chance to see a real effect.")
 
 
 class ExperimentSpec(Part):
@@ -287,18 +309,20 @@ class ExperimentSpec(Part):
     variants: Annotated[
         dict[fields.NewName, VariantSpec], Field(min_length=2, max_length=64), BeforeValidator(fields.none_is_empty)
     ] = Field(description="At least two, exactly one of them control. The names are part of the split.")
-    seed: fields.Seed | None = Field(None, description="Seed of the split; default: the experiment's name.")
-    ramp: fields.Ratio = Field(1.0, description="Share of units that take part, such as 20%; the others get control.")
-    enabled: fields.Flag = Field(True, description="false sends everybody to control.")
-    winner: fields.Name | None = Field(None, description="The variant that everybody gets, once it is decided.")
+    seed: fields.Seed | None = Field(default=None, description="Seed of the split; default: the experiment's name.")
+    ramp: fields.Ratio = Field(
+        default=1.0, description="Share of units that take part, such as 20%; the others get control."
+    )
+    enabled: fields.Flag = Field(default=True, description="false sends everybody to control.")
+    winner: fields.Name | None = Field(default=None, description="The variant that everybody gets, once it is decided.")
     on_missing_unit: fields.OnMissingUnit = Field(
-        "control",
+        default="control",
         description="A request without unit: control, request (split by request id), or attribute:NAME.",
     )
-    fallback: Literal["control"] | None = Field(None, description="control answers where a variant fails.")
-    metrics: MetricsSpec = Field(MetricsSpec(), description="How it is judged.")
-    plan: PlanSpec = Field(PlanSpec(), description="What was decided before it began.")
-    description: str = Field("", strict=True, max_length=4096, description="Hypothesis, for people.")
+    fallback: Literal["control"] | None = Field(default=None, description="control answers where a variant fails.")
+    metrics: MetricsSpec = Field(default=MetricsSpec(), description="How it is judged.")
+    plan: PlanSpec = Field(default=PlanSpec(), description="What was decided before it began.")
+    description: str = Field(default="", strict=True, max_length=4096, description="Hypothesis, for people.")
 
     @property
     def control(self) -> str:
