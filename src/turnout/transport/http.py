@@ -22,6 +22,9 @@ METHODS: Final[dict[bytes, str]] = {
 }
 """Methods a request may have; everything else is refused with 501."""
 
+BODILESS: Final = (204, 304)
+"""Statuses whose answer has no body and no content-length."""
+
 JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
 

@@ -8,9 +8,10 @@ sweeping timer for all limits of time, and leaving without dropping a request.
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 
 from turnout import telemetry
-from turnout.transport import connection, http
+from turnout.transport import borders, connection, http
 
 BACKLOG = 2_048
 """Connections the kernel holds until they are accepted; the kernel's own limit (somaxconn) may be lower."""
@@ -48,8 +49,8 @@ class Server:
         """
         self.limits = limits or http.Limits()
         self._handler = handler
-        self._refuse = refuse
         self._registry = registry or telemetry.Registry()
+        self._border = borders.Border(refuse, self._registry)
         self._shared: connection.Shared | None = None
         self._server: asyncio.AbstractServer | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -75,9 +76,7 @@ class Server:
         if self._shared is not None:
             raise RuntimeError("this server was started before; make a new one")
         loop = asyncio.get_running_loop()
-        shared = connection.Shared(
-            self._handler, limits=self.limits, refuse=self._refuse, registry=self._registry, loop=loop
-        )
+        shared = connection.Shared(self._handler, limits=self.limits, border=self._border, loop=loop)
         self._shared = shared
         self._measure()
         if sock.family == getattr(socket, "AF_UNIX", None):
@@ -104,34 +103,28 @@ class Server:
         shared.draining = True
         if self._server is not None:
             self._server.close()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        while self.connections and loop.time() < began + linger_s:
-            await asyncio.sleep(DRAIN_POLL_S)
-        while self.in_flight and loop.time() < began + timeout_s:
-            self._close_idle(shared)
-            await asyncio.sleep(DRAIN_POLL_S)
-        await self._leave(shared)
-
-    async def _leave(self, shared: connection.Shared) -> None:
-        """Close what is idle, cancel what still runs, cut what does not end."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self.limits.linger_s
+        began = shared.clock()
+        await self._until(lambda: not shared.connections, began + linger_s)
+        for one in list(shared.connections):
+            one.close_idle()
+        await self._until(lambda: not self._busy(shared), began + timeout_s)
         for one in list(shared.connections):
             one.cancel()
-        while (self.connections or shared.orphans) and loop.time() < end:
-            self._close_idle(shared)
-            await asyncio.sleep(DRAIN_POLL_S)
+        await self._until(lambda: not shared.connections and not shared.orphans, shared.clock() + self.limits.linger_s)
         for one in list(shared.connections):
             one.abort()
-        await asyncio.sleep(0)
+        await self._until(lambda: not shared.connections, shared.clock() + self.limits.linger_s)
         if self._timer is not None:
             self._timer.cancel()
 
     @staticmethod
-    def _close_idle(shared: connection.Shared) -> None:
-        for one in list(shared.connections):
-            one.close_idle()
+    def _busy(shared: connection.Shared) -> bool:
+        return bool(shared.orphans) or any(one.busy for one in shared.connections)
+
+    async def _until(self, reached: Callable[[], bool], end: float) -> None:
+        assert self._shared is not None
+        while not reached() and self._shared.clock() < end:  # noqa: ASYNC110  # no event on the hot path for it
+            await asyncio.sleep(DRAIN_POLL_S)
 
     def _measure(self) -> None:
         self._registry.gauge(telemetry.CONNECTIONS, "Open HTTP connections.").labels().follow(lambda: self.connections)
