@@ -1,0 +1,98 @@
+"""The tables as SQLAlchemy sees them; `migrations/versions` creates them, a test compares both.
+
+Columns are the fields of `events.py` in their order, then `ingested_at` and `subject`: a row is a
+record's tuple with two values behind it. Primary keys are the idempotency keys.
+"""
+
+import sqlalchemy as sa
+
+HEAD = "0001"
+"""Revision of the schema this code expects."""
+
+metadata = sa.MetaData()
+
+
+def _text(name: str, **options: bool) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=False, **options)
+
+
+def _number(name: str) -> sa.Column[float]:
+    return sa.Column(name, sa.Double, nullable=False)
+
+
+def _integer(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.Integer, nullable=False)
+
+
+def _flag(name: str) -> sa.Column[bool]:
+    return sa.Column(name, sa.Boolean(create_constraint=False), nullable=False)
+
+
+exposures = sa.Table(
+    "exposures",
+    metadata,
+    _text("event_id", primary_key=True),
+    _number("ts"),
+    *map(_text, ("revision", "endpoint", "experiment", "phase", "unit_type", "unit", "variant", "served", "reason")),
+    _number("propensity"),
+    _integer("sub_bucket"),
+    _text("request_id"),
+    _flag("fallback"),
+    *map(_text, ("layer", "also", "attributes", "project")),
+    _integer("schema_version"),
+    _number("ingested_at"),
+    _text("subject"),
+    sa.Index("exposures_unit", "experiment", "phase", "unit"),
+)
+
+predictions = sa.Table(
+    "predictions",
+    metadata,
+    _text("event_id", primary_key=True),
+    _number("ts"),
+    *map(_text, ("revision", "endpoint", "unit", "experiment", "phase", "variant", "served")),
+    _integer("sub_bucket"),
+    *map(_text, ("pipeline", "models", "build", "status", "error")),
+    _number("latency_s"),
+    _text("steps"),
+    *map(_flag, ("fallback", "cached", "shadow")),
+    _number("cost"),
+    *map(_text, ("worker", "project")),
+    _integer("schema_version"),
+    _number("ingested_at"),
+    _text("subject"),
+)
+
+outcomes = sa.Table(
+    "outcomes",
+    metadata,
+    _text("event_id", primary_key=True),
+    _number("ts"),
+    _text("name"),
+    _number("value"),
+    *map(_text, ("unit", "request_id", "unit_type", "source", "correction_of")),
+    _text("project", primary_key=True),
+    _integer("schema_version"),
+    _number("ingested_at"),
+    _text("subject"),
+    sa.Index("outcomes_name", "name"),
+    sa.Index(
+        "outcomes_correction",
+        "correction_of",
+        sqlite_where=sa.text("correction_of <> ''"),
+        postgresql_where=sa.text("correction_of <> ''"),
+    ),
+)
+
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    _text("segment", primary_key=True),
+    sa.Column("shipped_bytes", sa.BigInteger, nullable=False),
+)
+
+EXPOSURE_UNITS = (
+    "CREATE VIEW exposure_units AS SELECT unit, ts, experiment, phase, variant, project "
+    "FROM exposures WHERE reason IN ('SPLIT', 'EXTERNAL')"
+)
+"""What warehouse experiment tools read: one row per logged exposure of an analysed unit."""
