@@ -1,0 +1,1 @@
+"""The `turnout` command. One module per command, loaded when it is used."""
