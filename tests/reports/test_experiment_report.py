@@ -227,6 +227,11 @@ def test_lost_events_are_told(document: Document, canned: Store) -> None:
         ({"endpoint: reply": "endpoint: reply\n    enabled: false"}, "disabled", "everybody gets retrieval"),
         ({"endpoint: reply": "endpoint: reply\n    winner: generation"}, "winner", "the winner generation"),
         ({"    plan: {units: 2000}\n": ""}, "no-plan", "right for one look only"),
+        (
+            {"    plan:": "      guardrails: {slow: {signal: latency, threshold: 1s}}\n    plan:"},
+            "guardrails",
+            "not judged by this report: slow.",
+        ),
     ],
 )
 def test_the_documents_own_state_is_told(

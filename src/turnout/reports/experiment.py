@@ -97,6 +97,7 @@ def report(
         reasons=dict(exposed.reasons),
         sample_ratio=ratio,
         metrics=metrics,
+        guardrails=tuple(spec.metrics.guardrails),
         plan=reader.plan(sum(exposed.units.values()), metrics),
         outcomes=tuple(tables.OutcomeCount(name=o.name, count=o.count, unmatched=o.unmatched) for o in outcomes),
         other_phases=tuple(_other(each) for each in seen if each.phase != chosen),

@@ -138,6 +138,12 @@ def _metrics(made: tables.Report) -> Iterator[tables.Note]:
             yield _info("open-windows", f"{text} for {metric.outcome}; their outcomes may still come.")
 
 
+def _guardrails(made: tables.Report) -> Iterator[tables.Note]:
+    if made.guardrails:
+        text = f"Guardrails are not judged by this report: {', '.join(made.guardrails)}"
+        yield _info("guardrails", f"{text}. Compare errors and latency per variant by eye.")
+
+
 def _unmatched(made: tables.Report) -> Iterator[tables.Note]:
     wanted = {metric.outcome for metric in made.metrics}
     for found in made.outcomes:
@@ -186,6 +192,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _nothing_yet,
     _too_early,
     _metrics,
+    _guardrails,
     _unmatched,
     _missing_units,
     _serving,

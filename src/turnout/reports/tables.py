@@ -114,7 +114,7 @@ class MetricTable(Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    role: Literal["primary", "secondary", "guardrail"]
+    role: Literal["primary", "secondary"]
     outcome: str
     kind: statistics.Kind
     window_s: float
@@ -194,6 +194,7 @@ class Report(Struct, frozen=True, kw_only=True):
         reasons: Units per reason of assignment; requests for those without a unit.
         units: Sum over the variants.
         crossed: Units seen in more than one variant; they are in no count.
+        guardrails: Names of those the document declares.
         dropped: Events lost before they were logged, by type and variant, where the caller knows.
         notes: What a reader must know, the gravest first.
     """
@@ -219,6 +220,7 @@ class Report(Struct, frozen=True, kw_only=True):
     reasons: Mapping[str, int]
     sample_ratio: SampleRatio | None
     metrics: tuple[MetricTable, ...]
+    guardrails: tuple[str, ...]
     plan: Plan
     outcomes: tuple[OutcomeCount, ...]
     other_phases: tuple[OtherPhase, ...]
