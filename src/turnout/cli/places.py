@@ -44,7 +44,7 @@ class Place:
         if found is None:
             raise UnavailableError(
                 f"no server runs on {self.document} (state folder {self.state}).",
-                hint=f"Start one with `turnout serve {self.document}`, or say where it keeps its state with --state DIR.",
+                hint=f"Start one with `turnout serve {self.document}`, or say where its state is: --state DIR.",
             )
         return found
 

@@ -41,8 +41,8 @@ def command(document: str | None, state: str | None, stage: str, timeout_s: floa
         names = {worker["worker"] for worker in now["workers"]}
         if state_now == "failed":
             click.echo("reload failed; the old workers serve on:", err=True)
-            for error in (now["reload"]["failed"] or {}).get("errors", []):
-                click.echo(f"  {status.one_line(error)}", err=True)
+            for problem in (now["reload"]["failed"] or {}).get("errors", []):
+                click.echo(f"  {status.one_line(problem)}", err=True)
             return exits.WRONG
         if state_now == "done" and names.isdisjoint(before):
             click.echo(f"all {len(names)} workers replaced, build {(now.get('build') or '-')[:12]}")
