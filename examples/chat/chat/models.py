@@ -23,6 +23,9 @@ class SentenceEmbedder:
     def predict(self, texts: list[str]) -> list[Any]:
         return list(self.model.query(texts))
 
+    def example(self) -> str:
+        return "how are you"
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -53,6 +56,9 @@ class Generator:
 
     def predict(self, prompts: list[Prompt]) -> list[list[str]]:
         return list(self.writers.map(self._write, prompts))
+
+    def example(self) -> Prompt:
+        return Prompt("how are you", 1)
 
     def unload(self) -> None:
         self.writers.shutdown(wait=True)

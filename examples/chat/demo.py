@@ -1,0 +1,318 @@
+"""The demo: a server, two experiments, simulated people, an edit under load, and what it cost.
+
+`make demo` runs it and keeps serving until Ctrl-C, `make demo-once` ends by itself. The exit
+status is 1 if a single request failed, or an edit did not take effect.
+"""
+
+import argparse
+import itertools
+import statistics
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import caller
+import people
+import prepare
+import serving
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+REPLY_PEOPLE, REPLY_CONCURRENCY, REPLY_LIMIT_S = 80, 4, 45.0
+SUGGEST_PEOPLE, SUGGEST_CONCURRENCY, SUGGEST_LIMIT_S = 4_000, 16, 60.0
+EDIT_BEFORE_S, EDIT_AFTER_S = 1.5, 5.0
+NEW_WEIGHTS = {"retrieval": 90, "generation": 10}
+IN_SQL_S = 2.0
+"""Answered requests are in the database within this time."""
+MIB = 2**20
+
+
+@dataclass
+class Tally:
+    """What happened so far, for the end's summary and the exit status."""
+
+    answers: list[caller.Answer] = field(default_factory=list)
+    memory: list[tuple[str, float, float | None]] = field(default_factory=list)
+    edit: list[tuple[str, str]] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[caller.Answer]:
+        return [answer for answer in self.answers if answer.failed]
+
+
+class Demo:
+    """The acts of the demo, in the order in which they are played."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.tally = Tally()
+        self.document = serving.LiveDocument(serving.fresh_folder())
+        self.server = serving.Server(self.document.path)
+        self.everybody, self.english = caller.questions(), caller.questions("english")
+
+    def play(self) -> None:
+        """All acts."""
+        self.start()
+        self.add_variants()
+        self.structure()
+        self.config()
+        self.reports()
+        self.edit_under_load()
+        self.summary()
+
+    def start(self) -> None:
+        self.title("A server with one structure: retrieval", "no experiment yet; both endpoints find and rerank")
+        self.document.write([])
+        self.server.start()
+        answer = caller.Caller(self.server.url, "reply").ask(people.person("first", self.english))
+        self.tally.answers.append(answer)
+        self.console.print(f"{self.server.url} was ready {self.server.ready_s:.1f} s after its start. First result:")
+        self.exchange(answer)
+        self.tally.memory.append(("retrieval alone", self.server.ready_s, self.server.worker_memory()))
+
+    def add_variants(self) -> None:
+        self.title(
+            "Variants join the running server", "each is an edit of the document; what is there already is shared"
+        )
+        edits = (("config: another reranker", ["config"]), ("structure: a language model", ["structure", "config"]))
+        for name, experiments in edits:
+            revision = self.server.status()["revision"]
+            took_s = self.server.changed(revision, since=self.document.write(experiments))
+            self.tally.memory.append((name, took_s, self.server.worker_memory()))
+        self.memory_table()
+
+    def structure(self) -> None:
+        self.title(
+            "Experiment `structure` on endpoint `reply`", "find an answer, or write four and rerank: 50/50 by user_id"
+        )
+        self.console.print(
+            "[dim]The writer is a small model (135M parameters) on this machine's processor. Look at the traffic and the\n"
+            "time it takes, not for a verdict: only a reply that the corpus has counts as right, and it writes its own.[/]"
+        )
+        persons = (people.person(f"reply-{number}", self.english) for number in range(REPLY_PEOPLE))
+        answers = self.send("reply", persons, REPLY_PEOPLE, REPLY_CONCURRENCY, REPLY_LIMIT_S)
+        for variant in ("retrieval", "generation"):
+            for answer in [each for each in answers if each.variant == variant][:2]:
+                self.exchange(answer)
+        self.variants_table(answers)
+
+    def config(self) -> None:
+        self.title(
+            "Experiment `config` on endpoint `suggest`", "the same pipeline with two rerankers: which one finds more?"
+        )
+        chances = f"{people.STAYS_IF_RIGHT:.0%} after a right reply, {people.STAYS_IF_WRONG:.0%} after a wrong one"
+        self.console.print(
+            "[dim]Simulated: how people type (letters swapped, words left out) and that they keep talking with\n"
+            f"{chances}. Real: the questions, the answers, the models, and so which replies are right.[/]"
+        )
+        persons = (people.person(f"suggest-{number}", self.everybody) for number in range(SUGGEST_PEOPLE))
+        self.variants_table(self.send("suggest", persons, SUGGEST_PEOPLE, SUGGEST_CONCURRENCY, SUGGEST_LIMIT_S))
+
+    def reports(self) -> None:
+        self.title("The reports", f"turnout report EXPERIMENT --document {_short(self.document.path)}")
+        time.sleep(IN_SQL_S)
+        for experiment in ("config", "structure"):
+            self.console.print(serving.report(self.document.path, experiment), markup=False, highlight=False)
+
+    def edit_under_load(self) -> None:
+        weights = " / ".join(f"{name} {weight}" for name, weight in NEW_WEIGHTS.items())
+        self.title("A weight is edited under load", f"structure becomes {weights} while people keep asking")
+        before = self.server.status()["revision"]
+        stop, answers = threading.Event(), list[caller.Answer]()
+        threads = [
+            threading.Thread(target=self._flow, args=(endpoint, concurrency, stop, answers), daemon=True)
+            for endpoint, concurrency in (("suggest", 4), ("reply", 2))
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(EDIT_BEFORE_S)
+        edited = self.document.write(["structure", "config"], NEW_WEIGHTS)
+        try:
+            self.server.changed(before, since=edited)
+            time.sleep(EDIT_AFTER_S)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(caller.TIMEOUT_S)
+        self.tally.answers += answers
+        self._measure_edit(answers, before, edited)
+
+    def _flow(self, endpoint: str, concurrency: int, stop: threading.Event, answers: list[caller.Answer]) -> None:
+        asked = self.english if endpoint == "reply" else self.everybody
+        named = (people.person(f"flow-{endpoint}-{number}", asked) for number in itertools.count())
+        persons = itertools.takewhile(lambda _: not stop.is_set(), named)
+        caller.run(self.server.url, endpoint, persons, concurrency=concurrency, on_answer=answers.append)
+
+    def _measure_edit(self, answers: Sequence[caller.Answer], before: str, edited: float) -> None:
+        old = [answer for answer in answers if answer.revision and before.startswith(answer.revision)]
+        new = [answer for answer in answers if answer.revision and not before.startswith(answer.revision)]
+        if not new:
+            self.tally.broken.append("no request was answered under the edited document")
+            return
+        first_s = min(answer.sent for answer in new) - edited
+        last_s = max(max((answer.sent for answer in old), default=edited) - edited, 0.0)
+        earlier = [each for each in self.tally.answers if each.variant in NEW_WEIGHTS and each not in new]
+        self.tally.edit = [
+            ("edit to the first request under it", f"{max(first_s, 0.0):.2f} s"),
+            ("edit to the last request under the old one", f"{last_s:.2f} s"),
+            ("requests during the edit", f"{len(answers):,}, {sum(answer.failed for answer in answers)} failed"),
+            ("share of `generation` before", _share(earlier, "generation")),
+            ("share of `generation` after", _share([a for a in new if a.variant in NEW_WEIGHTS], "generation")),
+        ]
+        table = Table.grid(padding=(0, 3))
+        for name, value in self.tally.edit:
+            table.add_row(name, f"[bold]{value}[/]")
+        self.console.print(table)
+
+    def summary(self) -> None:
+        self.title("What it cost", "")
+        table = Table(box=box.SIMPLE_HEAD, title="Models in the worker", title_justify="left")
+        for heading in ("model", "version", "copies", "bound by"):
+            table.add_column(heading, justify="right" if heading == "copies" else "left")
+        used = {
+            "embed": "every variant",
+            "questions": "every retrieval",
+            "rank": "retrieval, generation, letters",
+            "rank-by-similarity": "similarity",
+            "speak": "generation",
+        }
+        for name, model in self.server.status()["models"].items():
+            table.add_row(name, str(model["version"]), str(model["instances"]), used.get(name, ""))
+        self.console.print(table)
+        failed = self.tally.failed
+        for answer in failed[:3]:
+            self.console.print(f"[red]failed:[/] {answer.status} {answer.text}", highlight=False)
+        colour = "red" if failed else "green"
+        self.console.print(f"[{colour}]{len(self.tally.answers):,} requests, {len(failed)} failed.[/]")
+        for text in self.tally.broken:
+            self.console.print(f"[red]{text}[/]")
+
+    def send(
+        self, endpoint: str, persons: Iterable[people.Person], total: int, concurrency: int, limit_s: float
+    ) -> list[caller.Answer]:
+        """Send people through an endpoint with a progress display, for no longer than the limit."""
+        answers: list[caller.Answer] = []
+        columns = (SpinnerColumn(), TextColumn("people"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TextColumn("{task.fields[rate]}"), console=self.console) as progress:
+            task, started = progress.add_task("", total=total, rate=""), time.monotonic()
+
+            def seen(answer: caller.Answer) -> None:
+                answers.append(answer)
+                rate = len(answers) / (time.monotonic() - started)
+                progress.update(task, advance=1, rate=f"{rate:.0f} a second")
+
+            timely = _until(persons, started + limit_s)
+            caller.run(self.server.url, endpoint, timely, concurrency=concurrency, on_answer=seen)
+        self.tally.answers += answers
+        return answers
+
+    def title(self, text: str, more: str) -> None:
+        self.console.print()
+        self.console.rule(f"[bold]{text}[/]", align="left", style="cyan")
+        if more:
+            self.console.print(f"[dim]{more}[/]", highlight=False)
+
+    def exchange(self, answer: caller.Answer) -> None:
+        """One question and its reply."""
+        who = answer.variant or "retrieval"
+        right = {True: "right", False: "not in the corpus as an answer to this"}[answer.text in answer.person.answers]
+        self.console.print(f"  [cyan]{who:>10}[/]  “{answer.person.typed}”", highlight=False)
+        self.console.print(
+            f"              “{answer.text}” [dim]{answer.took_s * 1000:.0f} ms, {right}[/]", highlight=False
+        )
+
+    def variants_table(self, answers: Sequence[caller.Answer]) -> None:
+        table = Table(box=box.SIMPLE_HEAD)
+        for heading in ("variant", "people", "right reply", "kept talking", "median", "95th percentile", "failed"):
+            table.add_column(heading, justify="left" if heading == "variant" else "right")
+        for variant in sorted({answer.variant for answer in answers}):
+            mine = [answer for answer in answers if answer.variant == variant]
+            right = sum(answer.text in answer.person.answers for answer in mine)
+            times = sorted(answer.took_s for answer in mine)
+            table.add_row(
+                variant,
+                f"{len(mine):,}",
+                f"{right / len(mine):.1%}",
+                f"{sum(bool(answer.stays) for answer in mine) / len(mine):.1%}",
+                f"{statistics.median(times) * 1000:.0f} ms",
+                f"{times[int(0.95 * (len(times) - 1))] * 1000:.0f} ms",
+                str(sum(answer.failed for answer in mine)),
+            )
+        self.console.print(table)
+
+    def memory_table(self) -> None:
+        table = Table(box=box.SIMPLE_HEAD)
+        for heading in ("in the worker", "ready after", "memory (PSS)", "added"):
+            table.add_column(heading, justify="left" if heading == "in the worker" else "right")
+        last: float | None = None
+        for name, took_s, held in self.tally.memory:
+            added = f"+{(held - last) / MIB:.1f} MiB" if held is not None and last is not None else ""
+            shown = f"{held / MIB:.0f} MiB" if held is not None else "not measured here"
+            table.add_row(name if last is None else f"+ {name}", f"{took_s:.2f} s", shown, added)
+            last = held
+        self.console.print(table)
+
+    def where_to_look(self) -> None:
+        url, document = self.server.url, _short(self.document.path)
+        table = Table.grid(padding=(0, 3))
+        for what, where in (
+            ("types and a form to try them", f"{url}/docs"),
+            ("models, revision, workers", f"{url}/status"),
+            ("metrics", f"{url}/metrics"),
+            ("edit this, it is in force at once", str(document)),
+            ("more people", f"python examples/chat/caller.py --url {url} --users 500 --prefix more"),
+            ("reports", f"turnout report config --document {document}"),
+        ):
+            table.add_row(what, f"[bold]{where}[/]")
+        self.title("Where to look", "")
+        self.console.print(table, soft_wrap=True)
+
+
+def _until(persons: Iterable[people.Person], end: float) -> Iterator[people.Person]:
+    return itertools.takewhile(lambda _: time.monotonic() < end, persons)
+
+
+def _share(answers: Sequence[caller.Answer], variant: str) -> str:
+    if not answers:
+        return "nobody asked"
+    return f"{sum(answer.variant == variant for answer in answers) / len(answers):.0%} of {len(answers)}"
+
+
+def _short(path: object) -> str:
+    return str(path).removeprefix(f"{serving.ROOT}/")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--once", action="store_true", help="end after the last act instead of serving on")
+    options = parser.parse_args()
+    console = Console(soft_wrap=False)
+    if not prepare.ready():
+        console.print("The index is not built yet; run `python examples/chat/prepare.py` first.")
+        return 1
+    demo: Demo | None = None
+    try:
+        demo = Demo(console)
+        demo.play()
+        demo.where_to_look()
+        if not options.once:
+            console.print("\nServing until Ctrl-C.")
+            while demo.server.alive:
+                time.sleep(0.5)
+    except serving.DemoError as error:
+        console.print(f"[red]The demo stopped:[/] {error}", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nStopping.")
+    finally:
+        if demo is not None:
+            demo.server.stop()
+    return 1 if demo.tally.failed or demo.tally.broken else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
