@@ -33,6 +33,7 @@ MissingUnit = Literal["control", "request"] | str
 """What stands in for an absent unit: "control" (nothing), "request" (the request id), "attribute:<name>"."""
 
 _words = struct.Struct(">4Q").unpack
+_first_word = struct.Struct(">Q24x").unpack
 _log = math.log
 
 
@@ -306,7 +307,7 @@ def _decide(unit: str, unit_type: str, allocation: Allocation) -> Assignment:
     for name, suffix, weight, share in allocation._candidates:
         branch = digest.copy()
         branch.update(suffix)
-        score = _log((int.from_bytes(branch.digest()[:8]) + 0.5) / WORD) / weight
+        score = _log((_first_word(branch.digest())[0] + 0.5) / WORD) / weight
         if score > best:  # candidates stand in bytewise order, so a tie stays with the smaller name
             best, winner, propensity = score, name, share
     return Assignment(winner, Reason.SPLIT, unit, bucket, propensity, unit_type)

@@ -119,7 +119,7 @@ def version(alias: str, content: document.Document, *, written: Mapping[str, Any
         "runtime": spec.runtime,
         "artifact": digests.get(alias) or spec.source,
         "code": spec.code,
-        "options": {**spec.options(), **_at(raw, "params"), **_at(raw, "options")},
+        "options": {**spec.runtime_options(), **_at(raw, "params"), **_at(raw, "options")},
     }
     return hashlib.sha256(canonical(identity)).hexdigest()[:12]
 
