@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from turnout.eventlog import segments
 from turnout.events import Event, Exposure, Outcome, Prediction
 from turnout.gateway import embedded, problems, routes
 from turnout.transport import http, server
@@ -90,10 +91,9 @@ class Client:
 
 
 def read_segment(path: Path, decoder: "msgspec.msgpack.Decoder[list[Event]]") -> list[Event]:
-    from turnout.eventlog import segments  # noqa: PLC0415
-
-    with segments.Reader(path) as reader:
-        return [event for frame in reader for event in decoder.decode(frame.payload)]
+    data = path.read_bytes()
+    pieces = segments.scan(data[len(segments.HEADER) :], len(segments.HEADER))
+    return [event for piece in pieces for event in decoder.decode(piece.payload or b"")]
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Client]]

@@ -75,7 +75,7 @@ def test_tensor_input_is_checked_at_the_edge(serve: Any) -> None:
         async with serve() as client:
             example: dict[str, Any] = (await client.http.get("/status")).json()["endpoints"]["flower"]["example"]
             name, row = next(iter(example.items()))
-            for bad in (row[:-1], [*row, 1.0], [], [row], ["a"] * len(row), None, [math.pi] * 100_000):
+            for bad in (row[:-1], [*row, 1.0], [], [row], ["a"] * len(row), None, [math.pi] * 10_000):
                 answer = await client.ask("flower", {name: bad})
                 assert answer.status_code == 422, bad
                 assert answer.json()["path"].startswith(name)

@@ -85,14 +85,10 @@ class Routes:
         except TurnoutError as error:
             if problems.status_of(error) == 500:
                 logger.error("request %s: %s", request_id, error, exc_info=error.__cause__ or error)
-            return problems.response(
-                error, request_id=request_id, headers=((b"turnout-request-id", request_id.encode()),)
-            )
+            return problems.response(error, request_id=request_id)
         except Exception as error:
             logger.exception("request %s failed", request_id)
-            return problems.response(
-                error, request_id=request_id, headers=((b"turnout-request-id", request_id.encode()),)
-            )
+            return problems.response(error, request_id=request_id)
         headers = ((b"turnout-request-id", request_id.encode()), *self._origin(answer.visit))
         if isinstance(answer.body, bytes):
             body = self._explained(answer) if request.query and self._wants_explanation(request) else answer.body
@@ -105,8 +101,9 @@ class Routes:
             return None
         try:
             return units.duration(text.decode("latin-1"))
-        except ValueError as error:
-            raise InputError(f"header Turnout-Deadline: {error}", path="header:Turnout-Deadline") from error
+        except TurnoutError as error:
+            text = f"header Turnout-Deadline: {error.message}"
+            raise InputError(text, path="header:Turnout-Deadline", hint=error.hint) from error
 
     def _origin(self, guest: visit.Visit) -> tuple[tuple[bytes, bytes], ...]:
         """Revision, experiment and served variant as headers, built once per combination."""

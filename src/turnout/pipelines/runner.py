@@ -31,6 +31,9 @@ INSIST_S = 0.1
 INSIST_TIMES = 50
 """After this many cancellations the code is left alone: it will not listen to one more."""
 
+STOPPED = ("cancelled", DeadlineError.code)
+"""Errors of steps that were under way when time ran out."""
+
 CODE = "code"
 MAX_REASON_CHARACTERS = 300
 
@@ -120,17 +123,15 @@ class _Alarm:
 
 
 class Stream:
-    """Chunks of one reply as they come, as server-sent events.
+    """Encoded chunks of one reply as they come; how they are framed is the gateway's affair.
 
-    Iterate it once. It ends with its last chunk, or after an error with one `error` event;
-    then `error` says what it was. `aclose` ends it early and is safe to call any number of times.
+    Iterate it once. It ends with its last chunk, or raises what went wrong after its first one;
+    then `error` keeps it. `aclose` ends it early and is safe to call any number of times.
 
     Attributes:
         error: What ended it after its first chunk; None while all is well.
         chunks: Chunks given out so far.
     """
-
-    media_type = b"text/event-stream"
 
     __slots__ = ("_call", "_closed", "_encode", "_first", "_generator", "_pipeline", "chunks", "error")
 
@@ -172,7 +173,7 @@ class Stream:
             except TurnoutError as error:
                 self.error = error
                 await self.aclose()
-                return event(error)
+                raise
         self.chunks += 1
         return frame
 
@@ -182,7 +183,7 @@ class Stream:
             chunk = await _guarded(self._pipeline, anext(self._generator), self._call)
         finally:
             wire.current_call.reset(token)
-        return b"data: %b\n\n" % self._encode(chunk)
+        return self._encode(chunk)
 
     async def aclose(self) -> None:
         """End the author's generator: its `finally` blocks run now."""
@@ -193,16 +194,9 @@ class Stream:
         await self._generator.aclose()
 
 
-def event(error: TurnoutError) -> bytes:
-    """An error as the last event of a stream; the status line is long gone by then."""
-    return b"event: error\ndata: %b\n\n" % msgspec.json.encode(
-        {"code": error.code, "detail": error.message, "hint": error.hint}
-    )
-
-
 def late(pipeline: binding.BoundPipeline, call: wire.Call) -> DeadlineError:
     """The DeadlineError of a run, naming the model calls it was waiting for."""
-    waiting = [step.name for step in call.steps if not step.duration_s and not step.error]
+    waiting = [step.name for step in call.steps if step.error in STOPPED or not (step.error or step.duration_s)]
     stage = waiting[0] if waiting else CODE
     limit_s = call.deadline - call.started
     where = f"waiting for {', '.join(repr(name) for name in dict.fromkeys(waiting))}" if waiting else "in its own code"

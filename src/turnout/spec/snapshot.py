@@ -10,7 +10,8 @@ environment. Key order, comments and layout do not change it; any value does.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
@@ -35,6 +36,7 @@ class Snapshot:
         directory: Where relative sources start.
         stage: The stage that was laid over the document; "" for none.
         warnings: What is legal but hardly meant.
+        root: The merged document as written, with the file and line of every key.
     """
 
     revision: str
@@ -43,6 +45,17 @@ class Snapshot:
     directory: str = ""
     stage: str = ""
     warnings: tuple[SpecError, ...] = field(default=(), repr=False)
+    root: Node = field(default_factory=tree.empty, repr=False, compare=False)
+
+    @cached_property
+    def written(self) -> Mapping[str, Any]:
+        """The merged document as people wrote it, before `${NAME}` and `secret:` were filled in."""
+        plain: Mapping[str, Any] = tree.plain(self.root, as_written=True) or {}
+        return plain
+
+    def located(self, error: SpecError) -> SpecError:
+        """The error with the file and line of its key path; for what only loading code and models can tell."""
+        return findings.at(self.root, error.path.split("."), error.message, error.hint)
 
     @property
     def short(self) -> str:
@@ -92,6 +105,7 @@ def admit(
         directory=directory,
         stage=stage,
         warnings=tuple(findings.ordered(warnings)),
+        root=merged,
     )
 
 
