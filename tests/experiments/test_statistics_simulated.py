@@ -9,9 +9,10 @@ PER_LOOK = 1000
 RUNS = 400
 
 
-def looks(
-    rng: np.random.Generator, rate_c: float, rate_t: float
-) -> list[tuple[statistics.Moments, statistics.Moments]]:
+Pair = tuple[statistics.Moments, statistics.Moments]
+
+
+def looks(rng: np.random.Generator, rate_c: float, rate_t: float) -> list[Pair]:
     """Growing totals of (treatment, control), one pair a look."""
     totals = np.cumsum(rng.binomial(PER_LOOK, [rate_t, rate_c], size=(LOOKS, 2)), axis=0)
     return [
