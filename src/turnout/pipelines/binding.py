@@ -29,7 +29,7 @@ class BoundPipeline:
         request: Codec of the request.
         reply: Codec of the reply, or of one chunk.
         models: "alias@version" of every bound model, in the order of the ports.
-        steps: Port names by model alias, for errors.
+        steps: The port that holds each model, by the model's alias; for errors.
         streams: Whether it answers chunk by chunk.
     """
 
@@ -54,7 +54,7 @@ class BoundPipeline:
         self.streams = declared.streams
         bound = {port: model for port, model in models.items() if model is not None}
         self.models = tuple(dict.fromkeys(_identity(port, model) for port, model in bound.items()))
-        self.steps = {str(getattr(model, "alias", port)): port for port, model in bound.items()}
+        self.steps = {str(getattr(model, "model", port)): port for port, model in bound.items()}
 
     def __repr__(self) -> str:
         return f"<bound pipeline {self.name!r}>"
@@ -94,23 +94,6 @@ def bind(
         raise DocumentError(binding.errors)
     optional: dict[str, Model[Any, Any] | None] = dict.fromkeys(declared.models)
     return BoundPipeline(name, declared, models=optional | dict(models), params=values, request=request, reply=reply)
-
-
-def mismatch(first: BoundPipeline, second: BoundPipeline) -> str:
-    """Why `second` cannot stand in for `first` behind one endpoint; "" when it can.
-
-    Types are compared as callers see them: same class, or the same JSON Schema.
-    """
-    for side in ("request", "reply"):
-        mine, other = getattr(first, side), getattr(second, side)
-        if mine.kind is other.kind and mine.kind is not dict:
-            continue
-        if _comparable(mine.json_schema()) != _comparable(other.json_schema()):
-            return f"pipeline {second.name!r} has the {side} {_fields(other)}, but {first.name!r} has {_fields(mine)}"
-    if first.streams != second.streams:
-        how = "streams" if second.streams else "answers at once"
-        return f"pipeline {second.name!r} {how}, but {first.name!r} does not"
-    return ""
 
 
 class _Binding:
@@ -285,35 +268,6 @@ def _reason(error: InputError) -> str:
 
 
 def _identity(port: str, model: Any) -> str:
-    alias = getattr(model, "alias", port)
+    alias = getattr(model, "model", port)
     version = getattr(model, "version", "")
     return f"{alias}@{version}" if version else str(alias)
-
-
-_COSMETIC = ("title", "description", "default", "examples")
-
-
-def _comparable(schema: Any, definitions: Mapping[str, Any] | None = None, depth: int = 0) -> Any:
-    """A schema without what callers do not see: titles, descriptions, names of definitions."""
-    if isinstance(schema, list):
-        return [_comparable(each, definitions, depth) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    known = schema.get("$defs", {}) if definitions is None else definitions
-    if "$ref" in schema:
-        return _comparable(known.get(schema["$ref"].rpartition("/")[2], {}), known, depth + 1) if depth < 8 else "..."
-    found = {
-        key: _comparable(each, known, depth)
-        for key, each in schema.items()
-        if key not in (*_COSMETIC, "$defs", "properties")
-    }
-    if "properties" in schema:
-        found["properties"] = {name: _comparable(each, known, depth) for name, each in schema["properties"].items()}
-    return found
-
-
-def _fields(side: codec.Codec) -> str:
-    example = side.json_schema()
-    target = example.get("$defs", {}).get(example.get("$ref", "").rpartition("/")[2], example)
-    names = ", ".join(target.get("properties", {}))
-    return f"{definition.named(side.kind)}({names})"

@@ -21,9 +21,11 @@ class Codec(Protocol):
     """JSON to and from one type.
 
     Attributes:
+        name: The type as people read it.
         kind: The Python type.
     """
 
+    name: str
     kind: Any
 
     def decode(self, body: bytes) -> Any:

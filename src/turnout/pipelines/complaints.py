@@ -137,7 +137,15 @@ def from_msgspec(error: Exception, body: bytes, schema: schemas.Schema) -> Input
     if found := _EXPECTED.match(text):
         return wrong(steps, _article(_words(found[1])), body)
     if text.startswith("Expected "):
-        return wrong(steps, _article(_words(text.removeprefix("Expected "))), body)
+        expected = _article(_words(text.removeprefix("Expected ")))
+        exact = {
+            node.get("minItems") for node in schemas.at(schema, steps) if node.get("minItems") == node.get("maxItems")
+        }
+        if "array of length" in expected and len(exact) == 1:
+            expected = f"an array of {exact.pop()}"
+        return wrong(
+            steps, expected.replace("of length >= ", "of at least ").replace("of length <= ", "of at most "), body
+        )
     if text in ("Number out of range", "Integer value out of range"):
         return refused(steps, "the number is out of range", body)
     if text.startswith(("Invalid value", "Invalid enum value")):

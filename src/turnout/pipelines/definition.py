@@ -159,7 +159,7 @@ class _Reading:
         except (NameError, TypeError, AttributeError, SyntaxError) as error:
             self.refuse(
                 f"its annotations cannot be resolved: {error}.",
-                "Import or define the type at the top level of the module, not under TYPE_CHECKING nor inside a function.",
+                "Import or define the type at the top level of the module, not under TYPE_CHECKING or in a function.",
             )
             raise DocumentError(self.errors) from error
 

@@ -9,7 +9,7 @@ Called by `typed`; calls nothing of ours.
 """
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -35,19 +35,26 @@ def reader(kind: types.Type, also: frozenset[str]) -> Callable[[bytes], Any] | N
     return None if written == SKIP else msgspec.json.Decoder(skeletons.resolve(written)).decode
 
 
-def closed(kind: types.Type) -> bool:
-    """Whether the type refuses unknown fields by itself, everywhere."""
+def every(kind: types.Type) -> Iterator[types.Type]:
+    """The type and all types inside it, each once."""
     seen: set[int] = set()
     pending = [kind]
     while pending:
         node = pending.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, _OBJECTS) and not getattr(node, "forbid_unknown_fields", False):
-            return False
-        pending.extend(_children(node))
-    return True
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            pending.extend(_children(node))
+
+
+def closed(kind: types.Type) -> bool:
+    """Whether the type refuses unknown fields by itself, everywhere."""
+    return all(getattr(node, "forbid_unknown_fields", False) for node in every(kind) if isinstance(node, _OBJECTS))
+
+
+def foreign(kind: types.Type) -> list[Any]:
+    """Classes inside the type that msgspec does not know."""
+    return [node.cls for node in every(kind) if isinstance(node, types.CustomType)]
 
 
 def own(kind: types.Type) -> frozenset[str] | None:

@@ -19,6 +19,9 @@ _SYNTAX = msgspec.json.Decoder(msgspec.Raw).decode
 _LARGE = re.compile(rb"[eE]\+?\d{3}|\d{300}")
 """Text that may be a number beyond double precision; pydantic reads it as infinity."""
 
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""What pydantic calls an unknown field, of models and of dataclasses."""
+
 DECODING = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
@@ -26,6 +29,7 @@ class PydanticCodec:
     """JSON to and from a pydantic model, or a type with pydantic models inside.
 
     Attributes:
+        name: The type as people read it.
         kind: The type.
     """
 
@@ -33,6 +37,7 @@ class PydanticCodec:
         self, kind: Any, *, extra_fields: str = "forbid", extra_names: frozenset[str] = frozenset(), pipeline: str = ""
     ) -> None:
         self.kind = kind
+        self.name = str(getattr(kind, "__name__", kind))
         self._pipeline = pipeline
         self._extra_names = extra_names
         self._strict = extra_fields == "forbid"
@@ -108,13 +113,13 @@ class PydanticCodec:
 
     def _complaint(self, error: pydantic.ValidationError, body: bytes) -> InputError:
         found = error.errors(include_url=False, include_context=False)
-        first = found[0]
-        kind, steps = first["type"], _steps(first["loc"], body)
+        first = _telling(found)
+        kind, steps = first["type"], _steps(first["loc"], body, absent=first["type"] == "missing")
         if (
             kind == "json_invalid"
         ):  # JSON by msgspec's reading: what is left are numbers of thousands of digits and bad text
             return InputError(f"the body cannot be read: {first['msg'].removeprefix('Invalid JSON: ')}.", kind="syntax")
-        if kind == "extra_forbidden":
+        if kind in UNKNOWN:
             return complaints.unknown(steps, self._schema)
         if kind == "missing":
             return complaints.missing(steps, self._schema)
@@ -125,7 +130,16 @@ class PydanticCodec:
         return StepError(f"pipeline {self._pipeline!r} {text}", pipeline=self._pipeline, step="code")
 
 
-def _steps(location: tuple[int | str, ...], body: bytes) -> schemas.Steps:
+def _telling(found: list[Any]) -> Any:
+    """The error that helps most: a misspelt field explains a missing one; in a union, the deepest."""
+    top = found[0]["loc"][:1]
+    beside = [each for each in found if each["type"] in UNKNOWN and len(each["loc"]) == 1]
+    if beside and len(found[0]["loc"]) == 1:
+        return beside[0]
+    return max((each for each in found if each["loc"][:1] == top), key=lambda each: len(each["loc"]))
+
+
+def _steps(location: tuple[int | str, ...], body: bytes, *, absent: bool) -> schemas.Steps:
     """The place in the body: pydantic's location without the names of union members, which are no fields."""
     try:
         value: Any = msgspec.json.decode(body)
@@ -137,7 +151,7 @@ def _steps(location: tuple[int | str, ...], body: bytes) -> schemas.Steps:
         try:
             value = value[step]
         except (LookupError, TypeError):
-            if not (last and isinstance(value, dict)):
+            if not (last and absent and isinstance(value, dict)):
                 continue
         steps.append(step)
     return tuple(steps)

@@ -72,6 +72,7 @@ class TensorCodec:
     """JSON to and from named tensors.
 
     Attributes:
+        name: The tensors as people read them.
         specs: The tensors, as in the signature.
         kind: `dict`, the Python type of a value.
     """
@@ -86,6 +87,7 @@ class TensorCodec:
     ) -> None:
         self.specs = specs
         self.kind = dict
+        self.name = ", ".join(map(str, specs)) or "nothing"
         self._pipeline = pipeline
         self._names = frozenset(spec.name for spec in specs)
         self._extra_names = extra_names - self._names
@@ -93,7 +95,6 @@ class TensorCodec:
         readers = [_Tensor(spec) for spec in specs]
         self._tensors = tuple((f"f{number}", reader.spec.name, reader.read) for number, reader in enumerate(readers))
         self._decode = msgspec.json.Decoder(self._body(readers)).decode
-        self._only = self._tensors[0] if len(self._tensors) == 1 else None
         self._schema = self.json_schema()
 
     def _body(self, readers: "list[_Tensor]") -> Any:
@@ -117,7 +118,10 @@ class TensorCodec:
         try:
             found = self._decode(body)
         except DECODING as error:
-            raise complaints.from_msgspec(error, body, self._schema) from None
+            found_wrong = complaints.from_msgspec(error, body, self._schema)
+            if found_wrong.kind == "type" and not found_wrong.hint.startswith("Did you mean"):
+                found_wrong.hint = f"The model takes {self.name}."
+            raise found_wrong from None
         return {name: read(getattr(found, field)) for field, name, read in self._tensors}
 
     def encode(self, value: Any) -> bytes:
@@ -233,7 +237,8 @@ class _Tensor:
 
     def _ragged(self, depth: int) -> InputError:
         return InputError(
-            f"input {self.spec.name!r} has lists of different lengths in dimension {depth}; all must be as long as the first.",
+            f"input {self.spec.name!r} has lists of different lengths in dimension {depth}; "
+            "all must be as long as the first.",
             path=self.spec.name,
             hint=f"The model takes {self.spec}.",
         )

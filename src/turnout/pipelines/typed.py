@@ -24,6 +24,7 @@ class TypedCodec:
     `forbid_unknown_fields` itself keeps doing so, whatever the endpoint says.
 
     Attributes:
+        name: The type as people read it.
         kind: The type.
     """
 
@@ -31,11 +32,15 @@ class TypedCodec:
         self, kind: Any, *, extra_fields: str = "forbid", extra_names: frozenset[str] = frozenset(), pipeline: str = ""
     ) -> None:
         self.kind = kind
+        self.name = _named(kind)
         self._pipeline = pipeline
         self._extra_names = extra_names
         info = types.type_info(kind)
+        for foreign in names.foreign(info):
+            if not _is_numpy(foreign):
+                raise TypeError(f"{_named(foreign)!r} cannot be read from JSON")
         self._own = names.own(info)
-        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(kind, dec_hook=_array).decode
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(kind, dec_hook=_numpy).decode
         self._dropped = extra_names - self._own if self._own is not None and _forbids(info) else frozenset()
         self._names: Callable[[bytes], Any] | None = None
         self._strict = extra_fields == "forbid"
@@ -75,7 +80,7 @@ class TypedCodec:
     def json_schema(self, ref_template: str = "#/$defs/{name}") -> schemas.Schema:
         """JSON Schema 2020-12; other types it refers to are under "$defs"."""
         (schema,), definitions = msgspec.json.schema_components(
-            (self.kind,), schema_hook=_array_schema, ref_template=ref_template
+            (self.kind,), schema_hook=_numpy_schema, ref_template=ref_template
         )
         if definitions:
             schema = {**schema, "$defs": definitions}
@@ -143,7 +148,8 @@ def _array(kind: Any, value: Any) -> Any:
     numpy = sys.modules["numpy"]  # whoever wrote the annotation imported it
     dtypes = [getattr(argument, "__args__", (None,))[0] for argument in getattr(kind, "__args__", ())[1:]]
     try:
-        array = numpy.asarray(value, dtype=dtypes[0] if dtypes and isinstance(dtypes[0], type) else None)
+        with numpy.errstate(over="ignore"):  # seen as infinity below
+            array = numpy.asarray(value, dtype=dtypes[0] if dtypes and isinstance(dtypes[0], type) else None)
     except (TypeError, OverflowError) as error:
         raise ValueError(str(error)) from error
     if array.dtype.kind in "OUS" or (array.dtype.kind == "f" and not numpy.isfinite(array).all()):
@@ -151,12 +157,27 @@ def _array(kind: Any, value: Any) -> Any:
     return array
 
 
-def _is_array(kind: Any) -> bool:
+def _is_numpy(kind: Any) -> bool:
+    return getattr(getattr(kind, "__origin__", kind), "__module__", "") == "numpy"
+
+
+def _numpy(kind: Any, value: Any) -> Any:
+    """An array or scalar of numpy in a request type: nested lists become an array, of the declared dtype if there is one."""
+    numpy = sys.modules["numpy"]  # whoever wrote the annotation imported it
     origin = getattr(kind, "__origin__", kind)
-    return getattr(origin, "__module__", "") == "numpy" and getattr(origin, "__name__", "") == "ndarray"
+    dtypes = [getattr(argument, "__args__", (None,))[0] for argument in getattr(kind, "__args__", ())[1:]]
+    dtype = dtypes[0] if dtypes and isinstance(dtypes[0], type) else None
+    try:
+        with numpy.errstate(over="ignore"):  # seen as infinity below
+            found = numpy.asarray(value, dtype=dtype) if origin is numpy.ndarray else kind(value)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+    if found.dtype.kind in "OUS" or (found.dtype.kind == "f" and not numpy.isfinite(found).all()):
+        raise ValueError("numbers are expected, in nested arrays of one shape and in the range of the dtype")
+    return found
 
 
-def _array_schema(kind: Any) -> schemas.Schema:
-    if _is_array(kind):
-        return {"type": "array"}
-    raise NotImplementedError
+def _numpy_schema(kind: Any) -> schemas.Schema:
+    return (
+        {"type": "array"} if getattr(kind, "__origin__", kind) is sys.modules["numpy"].ndarray else {"type": "number"}
+    )
