@@ -18,8 +18,8 @@ WIDE = 10_000
 def open_console() -> console.Console:
     """For stdout: as wide as the terminal, or without line breaks when piped."""
     if sys.stdout.isatty():
-        return console.Console(highlight=False)
-    return console.Console(highlight=False, width=WIDE, color_system=None)
+        return console.Console(highlight=False, markup=False)
+    return console.Console(highlight=False, markup=False, width=WIDE, color_system=None)
 
 
 def show_table(out: console.Console, title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -56,11 +56,9 @@ def _show(out: console.Console, status: dict[str, Any]) -> None:
         out.print(f"! {trouble}", style="bold red")
     for refused in (status.get("refused"), (status.get("reload") or {}).get("failed")):
         for error in (refused or {}).get("errors", []):
-            out.print(f"  {one_line(error)}", style="red", markup=False)
+            out.print(f"  {one_line(error)}", style="red")
     for warning in status.get("warnings") or []:
-        out.print(
-            f"warning: {one_line(warning) if isinstance(warning, dict) else warning}", style="yellow", markup=False
-        )
+        out.print(f"warning: {one_line(warning) if isinstance(warning, dict) else warning}", style="yellow")
     _workers(out, status.get("workers") or [status])
     _models(out, status.get("models") or {})
     _endpoints(out, status.get("endpoints") or {})
