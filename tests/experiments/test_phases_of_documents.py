@@ -138,6 +138,7 @@ def test_an_allocation_is_built_from_the_document() -> None:
     spec = document.Document.model_validate(tree).experiments["structure"]
     allocation = assignment.allocation("structure", spec, phase="p", unit_type="user_id")
     assert (allocation.seed, allocation.control, allocation.ramp_ppm) == ("structure", "old", 250_000)
+    assert repr(allocation) == "<allocation structure p>"
     assert [(share.name, share.weight) for share in allocation.shares] == [("new", 50.0), ("old", 50.0)]
     answers = [assignment.assign(unit, allocation) for unit in ("qa", 7)]
     assert [(answer.variant, answer.reason) for answer in answers] == [("new", "OVERRIDE")] * 2
