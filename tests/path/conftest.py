@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+
 from turnout.eventlog import segments
 from turnout.events import Event, Exposure, Outcome, Prediction
 from turnout.gateway import embedded, problems, routes
