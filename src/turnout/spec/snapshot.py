@@ -55,7 +55,7 @@ class Snapshot:
 
     def located(self, error: SpecError) -> SpecError:
         """The error with the file and line of its key path; for what only loading code and models can tell."""
-        return findings.at(self.root, error.path.split("."), error.message, error.hint)
+        return findings.at(self.root, tree.path_from(error.path), error.message, error.hint)
 
     @property
     def short(self) -> str:

@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -24,6 +25,8 @@ class Place:
 
 
 NOWHERE = Place("", 0)
+
+_STEP = re.compile(r"\[(?P<index>[0-9]+)\]|(?P<key>[^.\[]+)")
 
 
 @dataclass(slots=True)
@@ -124,3 +127,13 @@ def path_text(path: Sequence[str | int]) -> str:
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
     return text
+
+
+def path_from(text: str) -> tuple[str | int, ...]:
+    """The key path that `path_text` wrote.
+
+    >>> path_from("experiments.a.overrides[3]")
+    ('experiments', 'a', 'overrides', 3)
+    """
+    found = _STEP.finditer(text)
+    return tuple(int(step["index"]) if step["index"] is not None else step["key"] for step in found)
