@@ -1,44 +1,55 @@
-"""Merging what the workers say about themselves into the one `/status` of the server."""
+"""Merging what the workers say about themselves into the one `/status` of the server. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 ADDED_UP = frozenset(
-    {"instances", "in_flight", "connections", "requests", "rows", "queued", "queued_rows", "restarts", "errors"}
+    {"instances", "in_flight", "connections", "requests", "rows", "batches", "queue_rows", "replaced", "memory_bytes"}
 )
 """Numbers of a model or endpoint that are summed over workers; of other fields the first worker's is shown."""
 
+FINE = "ready"
+
 
 def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One status from the workers' own: entries by name, `ready` only if it is so everywhere.
+    """One status from the workers' own: entries by name; a `state` other than ready anywhere is the state.
 
-    >>> parts = [{"models": {"rank": {"ready": ready, "instances": 1}}} for ready in (True, False)]
+    >>> parts = [{"models": {"rank": {"state": state, "instances": 1}}} for state in ("ready", "loading")]
     >>> merge(parts)["models"]
-    {'rank': {'ready': False, 'instances': 2}}
+    {'rank': {'state': 'loading', 'instances': 2}}
     """
+    models, endpoints = (_by_name([part.get(name) or {} for part in parts]) for name in ("models", "endpoints"))
+    for entry in models.values():
+        if entry.get("batches"):
+            entry["mean_batch_rows"] = entry.get("rows", 0) / entry["batches"]
+    return {"models": models, "endpoints": endpoints, "experiments": _experiments(endpoints)}
+
+
+def _experiments(endpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The running experiments, as the endpoints show them."""
     return {
-        name: _merge_named([part.get(name) or {} for part in parts]) for name in ("models", "endpoints", "experiments")
+        entry["experiment"]: {"endpoint": name, "phase": entry.get("phase"), "variants": entry.get("variants", {})}
+        for name, entry in endpoints.items()
+        if entry.get("experiment")
     }
 
 
-def _merge_named(tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
+def _by_name(tables: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    merged: dict[str, dict[str, Any]] = {}
     for table in tables:
         for name, entry in table.items():
-            if not isinstance(entry, dict):
-                merged.setdefault(name, entry)
-            elif name not in merged:
-                merged[name] = dict(entry)
-            else:
+            if name in merged:
                 _add(merged[name], entry)
+            else:
+                merged[name] = dict(entry)
     return merged
 
 
 def _add(into: dict[str, Any], entry: Mapping[str, Any]) -> None:
     for key, value in entry.items():
-        if isinstance(value, bool) and isinstance(into.get(key), bool):
-            into[key] = into[key] and value
-        elif key in ADDED_UP and isinstance(value, int | float):
+        if key in ADDED_UP and isinstance(value, int | float):
             into[key] = into.get(key, 0) + value
+        elif key == "state" and into.get(key) == FINE:
+            into[key] = value
         else:
             into.setdefault(key, value)
