@@ -1,15 +1,15 @@
 """Joins the rows of all requests into batches for one model, and brings the answers back.
 
-`host` owns one batcher per model; its instances call `take`, `compute` and `deliver`.
+`host` owns one batcher per model and calls `take`, `work.compute` and `deliver`.
 
 Natural batching: an instance that is free takes whatever waits, up to `max_rows`; while it
 computes, the queue is the one batch ahead, formed as late as possible: the instance's own
 thread takes it the moment the running batch ends, without waiting for the event loop.
 
-Invariants: `submit`, `deliver`, `sweep` and `abandon` run on the event loop, `take` and
-`compute` on any thread. A row is in the queue, in one batch, or answered; an answered row
-(cancelled and expired ones are answered too) is never computed later. An answer goes to the
-row at the same place in its batch and to nothing else.
+Invariants: all but `take` runs on the event loop, `take` on any thread. A row is in the queue,
+in one batch, or answered; an answered row (cancelled and expired ones are answered, too) is
+never computed later. An answer goes to the row at the same place in its batch and to nothing
+else.
 """
 
 import asyncio
@@ -24,18 +24,13 @@ from msgspec import Struct
 
 from turnout import telemetry
 from turnout.errors import DeadlineError, ModelError, OverloadError, TurnoutError, UnavailableError
-
-Predict = Callable[[list[Any]], list[Any]]
-Clock = Callable[[], float]
+from turnout.models import work
 
 SWEEP_S = 0.005
 """Least time between two searches for expired rows: a search of a full queue of 1,024 rows takes about 0.1 ms."""
 
 SMOOTHING = 0.1
 """Share of the newest batch in the running mean of compute time."""
-
-CAUSE_CHARACTERS = 300
-"""What a model says when it raises is passed on up to this length."""
 
 
 class Batching(Struct, frozen=True, kw_only=True):
@@ -53,128 +48,6 @@ class Batching(Struct, frozen=True, kw_only=True):
     max_queue_rows: int = 1024
 
 
-class Answer(Struct, gc=False):
-    """The answer to one call.
-
-    Attributes:
-        value: What the model gave for the row; for many rows the list of it.
-        wait_s: Time from the call to the start of its batch (the longest, over several batches).
-        compute_s: Time of its batch (the longest).
-        batch_rows: Rows in its batch (the largest).
-    """
-
-    value: Any
-    wait_s: float
-    compute_s: float
-    batch_rows: int
-
-
-class Ticket(Struct, eq=False):
-    """One call waiting for answers: a single row, or several when `values` is a list."""
-
-    future: Any  # asyncio.Future[Answer]: a class that msgspec need not know
-    rows: Sequence[Any]
-    deadline: float
-    queued_s: float
-    values: list[Any] | None = None
-    taken: int = 0
-    turn: int = 0
-    missing: int = 0
-    wait_s: float = 0.0
-    compute_s: float = 0.0
-    batch_rows: int = 0
-
-
-class Failure:
-    """Stands in a batch's values where a row has no answer: the exception, or None for a row nobody waits for."""
-
-    __slots__ = ("cause",)
-
-    def __init__(self, cause: BaseException | None) -> None:
-        self.cause = cause
-
-
-class Batch:
-    """Rows that are computed together; the answer at place i belongs to row i of `owners` and `places`."""
-
-    __slots__ = (
-        "compute_s",
-        "cpu_s",
-        "failed",
-        "owners",
-        "places",
-        "reason",
-        "rows",
-        "started_s",
-        "values",
-        "waited_s",
-    )
-
-    def __init__(self) -> None:
-        self.owners: list[Ticket] = []
-        self.places: list[int] = []
-        self.rows: list[Any] = []
-        self.reason = ""
-        self.waited_s = 0.0
-        self.started_s = 0.0
-        self.compute_s = 0.0
-        self.cpu_s = 0.0
-        self.values: list[Any] = []
-        self.failed = False
-
-
-def compute(batch: Batch, predict: Predict, clock: Clock) -> None:
-    """Run the batch; when it fails, halve it until the bad rows stand alone.
-
-    Never raises for what the model does. A row is computed at most 1 + log2(rows) times; a row
-    whose caller is gone or late is not computed again.
-    """
-    cpu = time.thread_time()
-    batch.started_s = started = clock()
-    try:
-        batch.values = _predicted(predict, batch.rows)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - a border: user code may raise anything, SystemExit included
-        batch.failed = True
-        batch.values = _halved(batch, predict, clock, error)
-    batch.compute_s = clock() - started
-    batch.cpu_s = time.thread_time() - cpu
-
-
-def _predicted(predict: Predict, rows: list[Any]) -> list[Any]:
-    values = predict(rows)
-    if len(values) != len(rows):
-        raise ValueError(f"answered {len(values)} rows for {len(rows)}; expected one answer a row, in order")
-    return values
-
-
-def _halved(batch: Batch, predict: Predict, clock: Clock, error: BaseException) -> list[Any]:
-    values: list[Any] = [Failure(None)] * len(batch.rows)
-    bad: list[tuple[list[int], BaseException]] = [(list(range(len(batch.rows))), error)]
-    while bad:
-        places, cause = bad.pop()
-        if len(places) == 1:
-            values[places[0]] = Failure(cause)
-            continue
-        middle = len(places) // 2
-        for half in (places[:middle], places[middle:]):
-            now = clock()
-            live = [i for i in half if batch.owners[i].deadline > now and not batch.owners[i].future.done()]
-            if not live:
-                continue
-            try:
-                found = _predicted(predict, [batch.rows[i] for i in live])
-            except KeyboardInterrupt:
-                raise
-            except BaseException as raised:  # noqa: BLE001 - as above
-                bad.append((live, raised))
-            else:
-                for i, value in zip(live, found, strict=True):
-                    values[i] = value
-    return values
-
-
 class Batcher:
     """The queue of one model.
 
@@ -183,6 +56,12 @@ class Batcher:
         wake: Called on the loop, after the iteration in which rows arrived while `at_rest` was
             set, so that all rows of one iteration travel together. Whoever is woken clears the way
             for `take`, and sets `at_rest` again when nothing else will look at the queue.
+
+    Attributes:
+        lanes: Instances that take from this queue; for the estimate of waiting time.
+        at_rest: Whether the next row wakes.
+        batch_s: Running mean of compute time of a batch.
+        on_failure: Told of every row that failed, for the log.
     """
 
     def __init__(
@@ -193,25 +72,26 @@ class Batcher:
         loop: asyncio.AbstractEventLoop,
         registry: telemetry.Registry,
         wake: Callable[[], None],
-        clock: Clock = time.monotonic,
+        clock: work.Clock = time.monotonic,
     ) -> None:
         self.alias = alias
         self.version = ""
         self.batching = batching
-        self._easy = min(batching.max_rows, batching.max_queue_rows)
+        self.lanes = 1
         self.batches = 0
         self.computed_rows = 0
         self.batch_s = 0.0
         self.at_rest = True
         self.on_failure: Callable[[BaseException], None] | None = None
+        self._easy = min(batching.max_rows, batching.max_queue_rows)
         self._wake = wake
         self._clock = clock
         self._loop = loop
         self._future = loop.create_future
         self._lock = threading.Lock()
-        self._queue: collections.deque[Ticket] = collections.deque()
-        self._running: set[Batch] = set()
-        self._late: list[Ticket] = []
+        self._queue: collections.deque[work.Ticket] = collections.deque()
+        self._running: set[work.Batch] = set()
+        self._late: list[work.Ticket] = []
         self._entered = 0
         self._left = 0
         self._sweep_at = math.inf
@@ -233,7 +113,7 @@ class Batcher:
 
     # Entering
 
-    def submit(self, row: Any, deadline: float) -> "asyncio.Future[Answer]":
+    def submit(self, row: Any, deadline: float) -> "asyncio.Future[work.Answer]":
         """Queue one row. Cancelling the future takes the row out of the queue, or ignores its answer.
 
         Args:
@@ -251,11 +131,11 @@ class Batcher:
         now = self._clock()
         if deadline <= now or self._entered - self._left >= self._easy:
             self._admit(1, deadline, now)
-        future: asyncio.Future[Answer] = self._future()
-        self._enter(Ticket(future, (row,), deadline, now), 1)
+        future: asyncio.Future[work.Answer] = self._future()
+        self._enter(work.Ticket(future, (row,), deadline, now), 1)
         return future
 
-    def submit_many(self, rows: Sequence[Any], deadline: float) -> "asyncio.Future[Answer]":
+    def submit_many(self, rows: Sequence[Any], deadline: float) -> "asyncio.Future[work.Answer]":
         """Queue several rows of one call; they may travel in several batches.
 
         One bad row fails the call; rows of it that still wait are then dropped. A call of more
@@ -269,16 +149,18 @@ class Batcher:
         """
         count = len(rows)
         now = self._clock()
-        future: asyncio.Future[Answer] = self._future()
+        future: asyncio.Future[work.Answer] = self._future()
         if not count:
-            future.set_result(Answer([], 0.0, 0.0, 0))
+            future.set_result(work.Answer([], 0.0, 0.0, 0))
             return future
         self._admit(count, deadline, now)
-        ticket = Ticket(future, rows, deadline, now, values=[None] * count, turn=self.batching.max_rows, missing=count)
+        ticket = work.Ticket(
+            future, rows, deadline, now, values=[None] * count, turn=self.batching.max_rows, missing=count
+        )
         self._enter(ticket, count)
         return future
 
-    def _enter(self, ticket: Ticket, count: int) -> None:
+    def _enter(self, ticket: work.Ticket, count: int) -> None:
         self._queue.append(ticket)
         self._entered += count
         deadline = ticket.deadline
@@ -303,7 +185,7 @@ class Batcher:
         if self.waiting + count > limit:
             self._purge(now)
         waiting = self.waiting
-        ahead_s = waiting // self.batching.max_rows * self.batch_s
+        ahead_s = waiting // self.batching.max_rows * self.batch_s / self.lanes
         if waiting + count > limit:
             self._metrics.full.inc(count)
             raise OverloadError(
@@ -336,7 +218,7 @@ class Batcher:
         due = min(oldest + self.batching.max_delay_s, self._earliest - 2 * self.batch_s)
         return max(0.0, due - now)
 
-    def take(self) -> Batch | None:
+    def take(self) -> work.Batch | None:
         """The next batch, or None when no row may be computed now. Any thread.
 
         Rows whose caller is gone are dropped here, and expired ones answered with DeadlineError.
@@ -357,8 +239,8 @@ class Batcher:
             return "free"
         return "delay" if self._queue[0].queued_s + self.batching.max_delay_s <= now else "deadline"
 
-    def _formed(self, now: float) -> Batch:
-        batch = Batch()
+    def _formed(self, now: float) -> work.Batch:
+        batch = work.Batch()
         owners, places, rows = batch.owners, batch.places, batch.rows
         queue = self._queue
         space = self.batching.max_rows
@@ -393,7 +275,7 @@ class Batcher:
             self._earliest = min([ticket.deadline for ticket in queue.copy()], default=math.inf)
         return batch
 
-    def _live(self, ticket: Ticket, now: float) -> bool:
+    def _live(self, ticket: work.Ticket, now: float) -> bool:
         if ticket.future.done():
             return False
         if ticket.deadline > now:
@@ -403,7 +285,7 @@ class Batcher:
         self._late.append(ticket)
         return False
 
-    def _share(self, ticket: Ticket, space: int) -> int:
+    def _share(self, ticket: work.Ticket, space: int) -> int:
         """Rows of one call for this batch; a call whose turn is over goes behind the others."""
         remaining = len(ticket.rows) - ticket.taken
         count = min(space, remaining, ticket.turn)
@@ -419,7 +301,7 @@ class Batcher:
 
     # Answering
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: work.Batch) -> None:
         """Give every row of a computed batch its answer."""
         self._running.discard(batch)
         count = len(batch.rows)
@@ -429,10 +311,10 @@ class Batcher:
             future = ticket.future
             if future.done():
                 continue
-            if batch.failed and type(value) is Failure:
+            if batch.failed and type(value) is work.Failure:
                 self._fail(ticket, value.cause)
             elif ticket.values is None:
-                future.set_result(Answer(value, started_s - ticket.queued_s, compute_s, count))
+                future.set_result(work.Answer(value, started_s - ticket.queued_s, compute_s, count))
             else:
                 self._collect(ticket, place, value, batch)
         self.batches += 1
@@ -440,7 +322,7 @@ class Batcher:
         self.batch_s += SMOOTHING * (compute_s - self.batch_s) if self.batch_s else compute_s
         self._metrics.count(batch)
 
-    def _collect(self, ticket: Ticket, place: int, value: Any, batch: Batch) -> None:
+    def _collect(self, ticket: work.Ticket, place: int, value: Any, batch: work.Batch) -> None:
         values = ticket.values
         assert values is not None
         values[place] = value
@@ -449,21 +331,21 @@ class Batcher:
         ticket.compute_s = max(ticket.compute_s, batch.compute_s)
         ticket.batch_rows = max(ticket.batch_rows, len(batch.rows))
         if not ticket.missing:
-            ticket.future.set_result(Answer(values, ticket.wait_s, ticket.compute_s, ticket.batch_rows))
+            ticket.future.set_result(work.Answer(values, ticket.wait_s, ticket.compute_s, ticket.batch_rows))
 
-    def _fail(self, ticket: Ticket, cause: BaseException | None) -> None:
+    def _fail(self, ticket: work.Ticket, cause: BaseException | None) -> None:
         if cause is None:
             ticket.future.set_exception(self._late_error(ticket, "computing"))
             return
         error = ModelError(
-            f"model {self.alias!r} failed on this item: {_said(cause)}", model=self.alias, version=self.version
+            f"model {self.alias!r} failed on this item: {work.said(cause)}", model=self.alias, version=self.version
         )
         error.__cause__ = cause
         if self.on_failure is not None:
             self.on_failure(cause)
         ticket.future.set_exception(error)
 
-    def abandon(self, batch: Batch, error: Callable[[], TurnoutError]) -> None:
+    def abandon(self, batch: work.Batch, error: Callable[[], TurnoutError]) -> None:
         """Answer a batch that will not come back; should it come back, its answers are ignored."""
         self._running.discard(batch)
         for ticket in batch.owners:
@@ -500,7 +382,7 @@ class Batcher:
                     ticket.future.set_exception(self._late_error(ticket, "computing"))
                 else:
                     earliest = min(earliest, ticket.deadline)
-        earliest = min(waiting, default=earliest) if not waiting else min(earliest, *waiting)
+        earliest = min(earliest, min(waiting, default=math.inf))
         if earliest < math.inf:
             self._arm(max(earliest, now + SWEEP_S))
 
@@ -527,13 +409,14 @@ class Batcher:
         self._answer_late()
 
     def _answer_late(self) -> None:
-        late, self._late = self._late, []
+        with self._lock:  # a thread may be adding to the list
+            late, self._late = self._late, []
         for ticket in late:
             if not ticket.future.done():
                 self._metrics.late.inc(len(ticket.rows) - ticket.taken)
                 ticket.future.set_exception(self._late_error(ticket, "queue"))
 
-    def _late_error(self, ticket: Ticket, stage: str) -> DeadlineError:
+    def _late_error(self, ticket: work.Ticket, stage: str) -> DeadlineError:
         waited = self._clock() - ticket.queued_s
         if stage == "queue":
             return DeadlineError(
@@ -542,11 +425,6 @@ class Batcher:
         return DeadlineError(
             f"model {self.alias!r} did not answer within the deadline; {waited:.3g} s went by.", stage=self.alias
         )
-
-
-def _said(cause: BaseException) -> str:
-    text = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
-    return text if len(text) <= CAUSE_CHARACTERS else text[:CAUSE_CHARACTERS] + "..."
 
 
 class _Metrics:
@@ -568,7 +446,7 @@ class _Metrics:
         self.late = shed.labels(alias, "expired")
         self.released = {reason: released.labels(alias, reason) for reason in ("full", "free", "delay", "deadline")}
 
-    def count(self, batch: Batch) -> None:
+    def count(self, batch: work.Batch) -> None:
         self.rows.observe(len(batch.rows))
         self.wait.observe(batch.waited_s)
         self.released[batch.reason].inc()

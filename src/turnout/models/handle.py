@@ -1,6 +1,7 @@
 """What a pipeline calls for a model: adds the deadline of the current call, and leaves a step in its trace."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -73,9 +74,26 @@ class Handle:
         step.batch_rows = answer.batch_rows
         return list(answer.value)
 
-    def stream(self, item: Any) -> AsyncIterator[Any]:
-        """Chunks of one answer as they come."""
-        raise NotImplementedError
+    async def stream(self, item: Any) -> AsyncIterator[Any]:
+        """Chunks of one answer as they come; see `authoring.Model`.
+
+        Cancellation: the model stops at its next chunk.
+        """
+        call = wire.current_call.get()
+        began = time.monotonic()
+        step = None if call is None else self._step(call, began, 1)
+        chunks = self._host.stream(item, began + DEADLINE_S if call is None else call.deadline)
+        try:
+            async with contextlib.aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
+        except BaseException as error:
+            if step is not None:
+                _failed(step, error, began)
+            raise
+        if step is not None:
+            step.duration_s = step.compute_s = time.monotonic() - began
+            step.batch_rows = 1
 
     def _step(self, call: wire.Call, began: float, rows: int) -> wire.Step:
         step = wire.Step(
@@ -90,4 +108,4 @@ def _failed(step: wire.Step, error: BaseException, began: float) -> None:
     if isinstance(error, TurnoutError):
         step.error = error.code
     else:
-        step.error = "cancelled" if isinstance(error, asyncio.CancelledError) else "internal"
+        step.error = "cancelled" if isinstance(error, (asyncio.CancelledError, GeneratorExit)) else "internal"

@@ -9,17 +9,17 @@ timer: who computes elsewhere can be given up when stuck.
 """
 
 import asyncio
+import collections
+import functools
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Literal
 
 from turnout import telemetry, wire
-from turnout.errors import DeadlineError, ModelError, SpecError, TurnoutError, UnavailableError
-from turnout.models import batcher, instance
+from turnout.errors import DeadlineError, ModelError, OverloadError, SpecError, TurnoutError, UnavailableError
+from turnout.models import batcher, instance, work
 from turnout.runtimes import base
 
 LOOP_S = 200e-6
@@ -61,7 +61,7 @@ class Host:
         timeout_s: float = 30.0,
         registry: telemetry.Registry,
         warmup: bool = True,
-        clock: batcher.Clock = time.monotonic,
+        clock: work.Clock = time.monotonic,
     ) -> None:
         self.alias = alias
         self.version = ""
@@ -89,6 +89,8 @@ class Host:
         self._watch_timer: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._streams: collections.deque[instance.Stream] = collections.deque()
+        self._streamed_last = False
         self._batcher: batcher.Batcher
 
     @property
@@ -97,21 +99,64 @@ class Host:
 
     # Calls
 
-    def submit(self, row: Any, deadline: float) -> "asyncio.Future[batcher.Answer]":
+    def submit(self, row: Any, deadline: float) -> "asyncio.Future[work.Answer]":
         """Queue one row; see `batcher.Batcher.submit`.
 
         Raises:
             UnavailableError: The model is not loaded, unhealthy, or being unloaded.
         """
         if self._refusal is not None:
-            raise UnavailableError(self._refusal, retry_after_s=1.0)
+            raise self._refused()
         return self._batcher.submit(row, deadline)
 
-    def submit_many(self, rows: Sequence[Any], deadline: float) -> "asyncio.Future[batcher.Answer]":
+    def submit_many(self, rows: Sequence[Any], deadline: float) -> "asyncio.Future[work.Answer]":
         """Queue several rows of one call; see `batcher.Batcher.submit_many`."""
         if self._refusal is not None:
-            raise UnavailableError(self._refusal, retry_after_s=1.0)
+            raise self._refused()
         return self._batcher.submit_many(rows, deadline)
+
+    async def stream(self, row: Any, deadline: float) -> AsyncGenerator[Any, None]:
+        """Chunks of the answer to one row. An instance is busy with one stream at a time.
+
+        Raises:
+            ModelError: The model raised, or gives no streams.
+            DeadlineError: The deadline passed before a chunk, or the model hung.
+            OverloadError: As many streams wait as rows may.
+
+        Cancellation: leaving the iteration (or `aclose`) ends the model's work at its next chunk.
+        """
+        if self._refusal is not None:
+            raise self._refused()
+        if not self.streams:
+            raise ModelError(
+                f"model {self.alias!r} gives no streams.",
+                model=self.alias,
+                version=self.version,
+                hint="Give its class stream(self, item), or call it without stream.",
+            )
+        if len(self._streams) >= self._batching.max_queue_rows:
+            raise OverloadError(
+                f"model {self.alias!r} has {len(self._streams)} streams waiting.",
+                hint="Retry later.",
+                retry_after_s=1.0,
+            )
+        made = instance.Stream(row, deadline, self._clock)
+        self._streams.append(made)
+        self._pump()
+        try:
+            while (chunk := await made.next()) is not instance.END:
+                yield chunk
+        except TimeoutError:
+            stage = self.alias if made.started_s else "queue"
+            raise DeadlineError(f"the deadline passed during a stream of model {self.alias!r}.", stage=stage) from None
+        except Exception as error:  # a border: whatever the user's generator raised
+            if isinstance(error, TurnoutError):
+                raise
+            self._log_failure(error)
+            text = f"model {self.alias!r} failed during a stream: {work.said(error)}"
+            raise ModelError(text, model=self.alias, version=self.version) from error
+        finally:
+            made.cancel()
 
     # Life
 
@@ -132,7 +177,8 @@ class Host:
             clock=self._clock,
         )
         self._batcher.on_failure = self._log_failure
-        before = _resident_bytes()
+        self._batcher.lanes = self._count
+        before = instance.resident_bytes()
         try:
             for number in range(self._count):
                 self._instances.append(await self._load(number))
@@ -144,7 +190,7 @@ class Host:
             if isinstance(error, TurnoutError) or not isinstance(error, Exception):
                 raise
             raise self._loading_error(error) from error
-        self._memory_bytes = max(0, _resident_bytes() - before)
+        self._memory_bytes = max(0, instance.resident_bytes() - before)
         for loaded in self._instances:
             loaded.idle = True
         self._refusal = None
@@ -201,7 +247,7 @@ class Host:
             return
         self._state = "draining"
         self._refusal = f"model {self.alias!r} is being unloaded."
-        if self._batcher.waiting or self._batcher.running:
+        if self._batcher.waiting or self._batcher.running or self._streams or self._streaming():
             self._drained = asyncio.Event()
             try:
                 await asyncio.wait_for(self._drained.wait(), timeout_s)
@@ -214,10 +260,10 @@ class Host:
         for task in self._tasks:
             task.cancel()
         self._batcher.close()
+        self._end_streams(self._unloading)
         for each in self._instances:
-            if each.batch is not None:
-                self._batcher.abandon(each.batch, self._unloading)
-                each.retire()
+            if not each.idle:
+                self._abandon(each, self._unloading)
                 continue
             try:
                 await asyncio.wait_for(each.ask(each.unload), timeout_s)
@@ -235,30 +281,50 @@ class Host:
         """Bring waiting rows to free instances. On the loop; whenever rows came or an instance got free."""
         waiting = self._batcher
         waiting.at_rest = False
+        if self._streams:
+            self._start_streams()
         due_s = waiting.due_s(self._clock())
         if due_s > 0.0:
             waiting.at_rest = True
             if due_s < math.inf:
                 self._wait(due_s)
-            elif self._drained is not None and not waiting.running:
-                self._drained.set()
+            elif self._drained is not None:
+                self._check_drained(self._drained)
             return
         free = [each for each in self._instances if each.idle]
-        if self._on_loop and len(free) == len(self._instances) and free:
+        if not free:
+            return
+        if self._on_loop and len(free) == len(self._instances):
             self._compute_here(free[0])
             return
         needed = -(-waiting.waiting // self._batching.max_rows)
         for each in free[:needed]:
             each.idle = False
-            each.tell(lambda each=each: self._serve(each))  # type: ignore[misc]
-        if free:
+            each.tell(functools.partial(self._serve, each))
+        self._streamed_last = False
+        self._watch()
+        waiting.at_rest = needed < len(free)
+
+    def _start_streams(self) -> None:
+        """Give waiting streams free instances; rows and streams take turns when both wait."""
+        free = [each for each in self._instances if each.idle]
+        if len(free) == 1 and self._streamed_last and self._batcher.waiting > 0:
+            return
+        for each in free:
+            while self._streams and self._streams[0].cancelled:
+                self._streams.popleft()
+            if not self._streams:
+                return
+            each.idle = False
+            each.stream = self._streams.popleft()
+            self._streamed_last = True
+            each.tell(functools.partial(self._stream_in, each, each.stream))
             self._watch()
-            waiting.at_rest = needed < len(free)
 
     def _compute_here(self, chosen: instance.Instance) -> None:
         batch = self._batcher.take()
         if batch is not None:
-            batcher.compute(batch, chosen.predict, self._clock)
+            work.compute(batch, chosen.predict, self._clock)
             self._settle(batch, batch.compute_s)
         if self._batcher.waiting > 0:
             asyncio.get_running_loop().call_soon(self._pump)
@@ -266,31 +332,49 @@ class Host:
             self._pump()
 
     def _serve(self, each: instance.Instance) -> None:
-        """Compute batch after batch while rows wait. In the instance's thread."""
-        while not each.retired:
-            try:
-                batch = self._batcher.take()
-            except RuntimeError:  # the loop is closed; nobody is there to answer
-                return
-            if batch is None:
-                break
-            each.batch = batch
-            batcher.compute(batch, each.predict, self._clock)
-            each.batch = None
-            each.post(self._computed, each, batch)
+        """Compute batch after batch while rows wait. In the instance's thread.
+
+        The next batch is taken before the last one's answers are posted: once the loop is awake
+        it holds the GIL for as long as it answers, and the model would idle meanwhile.
+        """
+        try:
+            batch = self._next(each)
+            while batch is not None:
+                each.batch = batch
+                before_s = time.thread_time()
+                work.compute(batch, each.predict, self._clock)
+                spent_s = time.thread_time() - before_s  # not compute_s: that contains waiting for the GIL
+                each.batch, following = None, self._next(each)
+                each.post(self._settle, batch, spent_s)
+                batch = following
+        except RuntimeError:  # the loop is closed; nobody is there to answer
+            return
         each.post(self._rested, each)
 
-    def _computed(self, each: instance.Instance, batch: batcher.Batch) -> None:
-        if each.retired:
-            return
-        self._settle(batch, batch.cpu_s)
+    def _next(self, each: instance.Instance) -> work.Batch | None:
+        if each.retired or self._on_loop or self._streams:
+            return None
+        return self._batcher.take()
+
+    def _stream_in(self, each: instance.Instance, stream: instance.Stream) -> None:
+        """Draw one stream. In the instance's thread."""
+        stream.run(each)
+        each.post(self._rested, each)
 
     def _rested(self, each: instance.Instance) -> None:
+        each.stream = None
         if not each.retired:
             each.idle = True
             self._pump()
 
-    def _settle(self, batch: batcher.Batch, spent_s: float) -> None:
+    def _check_drained(self, drained: asyncio.Event) -> None:
+        if not (self._batcher.waiting or self._batcher.running or self._streams or self._streaming()):
+            drained.set()
+
+    def _streaming(self) -> bool:
+        return any(each.stream is not None for each in self._instances)
+
+    def _settle(self, batch: work.Batch, spent_s: float) -> None:
         """Answer a batch, and see whether its time calls for another place to compute."""
         self._batcher.deliver(batch)
         if self._execution == "auto" and self._native:
@@ -324,11 +408,23 @@ class Host:
         if any(not each.idle for each in self._instances):
             self._watch()
 
+    def _abandon(self, each: instance.Instance, error: Callable[[], TurnoutError]) -> None:
+        """Answer for an instance whose call does not come back; should it, its answers are ignored."""
+        each.retire()
+        batch, stream = each.batch, each.stream
+        if batch is not None:
+            self._batcher.abandon(batch, error)
+        if stream is not None:
+            stream.end(error())
+            stream.cancel()
+
+    def _end_streams(self, error: Callable[[], TurnoutError]) -> None:
+        while self._streams:
+            self._streams.popleft().end(error())
+
     def _give_up(self, stuck: instance.Instance) -> None:
-        stuck.retire()
         self._instances.remove(stuck)
-        if stuck.batch is not None:
-            self._batcher.abandon(stuck.batch, self._stuck_error)
+        self._abandon(stuck, self._stuck_error)
         if self._replaced < REPLACEMENTS:
             self._replaced += 1
             log.error("model %s: a call runs longer than %s s; its instance is replaced", self.alias, self._timeout_s)
@@ -353,7 +449,11 @@ class Host:
         self.healthy = False
         self._state = "unhealthy"
         self._refusal = f"model {self.alias!r} hung more often than it is replaced; its worker should be restarted."
-        self._batcher.refuse_waiting(lambda: UnavailableError(str(self._refusal), retry_after_s=1.0))
+        self._batcher.refuse_waiting(self._refused)
+        self._end_streams(self._refused)
+
+    def _refused(self) -> UnavailableError:
+        return UnavailableError(str(self._refusal), retry_after_s=1.0)
 
     def _stuck_error(self) -> DeadlineError:
         return DeadlineError(
@@ -388,11 +488,3 @@ class Host:
             "batch_s": self._batcher.batch_s if opened else 0.0,
             "memory_bytes": self._memory_bytes,
         }
-
-
-def _resident_bytes() -> int:
-    """Memory this process holds; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0

@@ -6,17 +6,26 @@ process from ending.
 """
 
 import asyncio
+import collections
 import contextlib
+import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
-from turnout.models import batcher
+from turnout.models import work
 from turnout.runtimes import base
 
 T = TypeVar("T")
+
+CHUNKS = 16
+"""Chunks of a stream that wait for a slow reader before the model waits, too."""
+
+END: Any = object()
+"""Comes after the last chunk of a stream."""
 
 
 class Instance:
@@ -27,14 +36,16 @@ class Instance:
         idle: Whether the thread waits for work. Written on the loop only.
         busy_since: When the call into the model began that runs now; None while none runs.
         batch: The batch that runs now.
+        stream: The stream that runs now.
         retired: Set when the thread is given up: it ends when its call comes back, if it does.
     """
 
-    def __init__(self, factory: Callable[[], base.Runtime], *, name: str, clock: batcher.Clock) -> None:
+    def __init__(self, factory: Callable[[], base.Runtime], *, name: str, clock: work.Clock) -> None:
         self.runtime: base.Runtime | None = None
         self.idle = False
         self.busy_since: float | None = None
-        self.batch: batcher.Batch | None = None
+        self.batch: work.Batch | None = None
+        self.stream: Stream | None = None
         self.retired = False
         self._factory = factory
         self._clock = clock
@@ -46,6 +57,7 @@ class Instance:
     def _work(self) -> None:
         while (job := self._inbox.get()) is not None and not self.retired:
             job()
+        self.runtime = None
 
     def post(self, callback: Callable[..., object], *args: object) -> None:
         """Call back on the loop; nothing happens when the loop is closed."""
@@ -106,6 +118,95 @@ class Instance:
     def end(self) -> None:
         """Let the thread end after what it was asked before."""
         self._inbox.put(None)
+
+
+class Stream:
+    """Chunks of one answer on their way from an instance's thread to one reader on the loop.
+
+    The thread is at most `CHUNKS` ahead of the reader. Whoever loses interest calls `cancel`:
+    the model's iterator is closed at its next chunk.
+    """
+
+    def __init__(self, row: Any, deadline: float, clock: work.Clock) -> None:
+        self.row = row
+        self.deadline = deadline
+        self.queued_s = clock()
+        self.started_s = 0.0
+        self.cancelled = False
+        self._clock = clock
+        self._room = threading.Semaphore(CHUNKS)
+        self._chunks: collections.deque[Any] = collections.deque()
+        self._news = asyncio.Event()
+        self._error: BaseException | None = None
+        self._ended = False
+
+    def run(self, each: Instance) -> None:
+        """Draw the chunks. In the instance's thread; never raises."""
+        error: BaseException | None = None
+        chunks: Iterator[Any] = iter(())
+        self.started_s = self._clock()
+        try:
+            runtime = each.runtime
+            assert isinstance(runtime, base.StreamingRuntime)
+            chunks = runtime.stream(self.row)
+            while not self.cancelled:
+                each.busy_since = self._clock()
+                chunk = next(chunks, END)
+                each.busy_since = None
+                if chunk is END:
+                    break
+                self._room.acquire()
+                each.post(self._put, chunk)
+        except BaseException as raised:  # noqa: BLE001 - a border: user code may raise anything
+            error = raised
+        finally:
+            each.busy_since = None
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                with contextlib.suppress(Exception):
+                    close()
+        each.post(self.end, error)
+
+    def _put(self, chunk: Any) -> None:
+        self._chunks.append(chunk)
+        self._news.set()
+
+    def end(self, error: BaseException | None) -> None:
+        """No chunk follows; the reader gets what is there, then the error. On the loop."""
+        if not self._ended:
+            self._ended = True
+            self._error = error
+            self._news.set()
+
+    def cancel(self) -> None:
+        """The reader is gone; on the loop."""
+        self.cancelled = True
+        self._room.release()
+
+    async def next(self) -> Any:
+        """The next chunk, or END.
+
+        Raises:
+            TimeoutError: The deadline passed.
+        """
+        while not self._chunks:
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                return END
+            self._news.clear()
+            async with asyncio.timeout(max(0.0, self.deadline - self._clock())):
+                await self._news.wait()
+        self._room.release()
+        return self._chunks.popleft()
+
+
+def resident_bytes() -> int:
+    """Memory this process holds; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def measured_s(function: Callable[[], object], *, budget_s: float, most: int) -> float:
