@@ -158,7 +158,7 @@ def _may_grow(data: bytes, at: int) -> bool:
     """Whether the unfinished end looks like the beginning of a frame, and not like damage."""
     if len(data) - at < FRAME.size:
         return True
-    length, _ = FRAME.unpack_from(data, at)
+    length: int = FRAME.unpack_from(data, at)[0]
     return 0 < length <= MAX_FRAME_BYTES and len(data) - at < FRAME.size + length
 
 

@@ -170,6 +170,7 @@ class Recorder:
         self._store: base.EventStore | None = None
         self._shipper: shipping.Shipper | None = None
         self._failures = 0
+        self._live = 0
         self._saved = Status(pid=0, started=0, updated=0)
         self.status = Status(pid=os.getpid(), started=clock(), updated=clock())
 
@@ -226,7 +227,7 @@ class Recorder:
         if not self._failures:
             _log.warning("%s; events wait in %s and are tried again", error, self._settings.state / "segments")
         self._failures = min(self._failures + 1, 16)
-        return min(self._settings.retry_s * 2 ** (self._failures - 1), self._settings.retry_most_s)
+        return min(self._settings.retry_s * float(2 ** (self._failures - 1)), self._settings.retry_most_s)
 
     def _finish(self) -> int:
         """Ship what is there. An orphan waits for workers that still write. Returns bytes that remain."""

@@ -28,8 +28,8 @@ _DRAFT_AGE_S = 60.0
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of shipping."""
 
-    read_bytes: int = 2**20
-    """Read and ship so much of a segment at a time: about 3,000 events, one transaction."""
+    read_bytes: int = 2**19
+    """Read and ship so much of a segment at a time: about 1,500 events, one transaction."""
 
 
 DEFAULTS = Settings()
@@ -95,10 +95,8 @@ class Shipper:
             OSError: The folder cannot be read, or the quarantine written.
         """
         progress = Progress()
-        done: list[str] = []
-        for path in self._segment_files():
-            if self._ship_segment(path, progress, keep_going):
-                done.append(path.name)
+        paths = self._segment_files()
+        done = [path.name for path in paths if self._ship_segment(path, progress, keep_going)]
         if done:
             self._store.forget(done)
             for name in done:
@@ -136,10 +134,7 @@ class Shipper:
         while True:
             data = os.pread(descriptor, length, offset)
             final = offset + len(data) == last
-            if offset == 0:
-                pieces = self._first_pieces(data, final)
-            else:
-                pieces = list(segments.scan(data, offset, final=final))
+            pieces = self._pieces(data, offset, final)
             if pieces or len(data) < length:
                 break
             length = min(2 * length, segments.MAX_FRAME_BYTES + segments.FRAME.size)
@@ -153,12 +148,12 @@ class Shipper:
         self._offsets[name] = end
         return end, len(events)
 
-    def _first_pieces(self, data: bytes, final: bool) -> list[segments.Piece]:
+    def _pieces(self, data: bytes, offset: int, final: bool) -> list[segments.Piece]:
         header = len(segments.HEADER)
-        if data[:header] == segments.HEADER:
+        if offset == 0 and data[:header] == segments.HEADER:
             # The header counts as an empty piece, so that a segment without events is finished too.
             return [segments.Piece(0, header, b"\x90"), *segments.scan(data[header:], header, final=final)]
-        return list(segments.scan(data, 0, final=final))
+        return list(segments.scan(data, offset, final=final))
 
     def _events(self, name: str, piece: segments.Piece, data: bytes, start: int) -> list[Event]:
         why = "damaged bytes"
@@ -191,7 +186,7 @@ class Shipper:
 
     def _segment_files(self) -> list[Path]:
         try:
-            names = sorted(os.listdir(self._directory))
+            names = sorted(path.name for path in self._directory.iterdir())
         except FileNotFoundError:
             return []
         self._sweep(name for name in names if name.endswith(".draft"))

@@ -34,10 +34,11 @@ def load_key(path: Path) -> bytes:
     if not path.exists():
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(os.urandom(_KEY_BYTES).hex() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            os.write(descriptor, os.urandom(_KEY_BYTES).hex().encode() + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         with contextlib.suppress(FileExistsError):  # another process was first: its key counts
             os.link(draft, path)
         draft.unlink()

@@ -25,7 +25,10 @@ def open_store(url: str, *, read_only: bool = False) -> base.EventStore:
     scheme = url.partition(":")[0].partition("+")[0]
     place = STORES.get("postgresql" if scheme == "postgres" else scheme)
     if place is None:
-        raise StoreError(f"store URL {url!r} names no known store.", hint=f"Known: {', '.join(sorted(STORES))}.")
+        raise StoreError(
+            f"a store's URL begins with {scheme!r}, which is no known store.",
+            hint=f"Known: {', '.join(sorted(STORES))}.",
+        )
     module, _, name = place.partition(":")
     made = getattr(importlib.import_module(module), name)(url, read_only=read_only)
     return cast(base.EventStore, made)

@@ -1,5 +1,7 @@
 """`python -m turnout.stores.migrate URL`: bring a database's tables to the schema of this release.
 
+With `-` the URL is read from standard input, so that its password shows in no process list.
+
 A program of its own, so that the recorder, which calls it only when the version table is behind,
 never has Alembic in its memory. Running it twice, or twice at once, does no harm.
 """
@@ -33,9 +35,9 @@ def migrate(url: str, revision: str = "head") -> None:
 
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
-        print("usage: python -m turnout.stores.migrate URL", file=sys.stderr)  # noqa: T201
+        print("usage: python -m turnout.stores.migrate URL", file=sys.stderr)
         return 2
-    migrate(arguments[0])
+    migrate(sys.stdin.read().strip() if arguments[0] == "-" else arguments[0])
     return 0
 
 

@@ -3,7 +3,7 @@
 Runs once per event in the recorder, so it takes the shortest way: `astuple`, one list, no names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -51,3 +51,15 @@ def rows(events: Sequence[Event], ingested_at: float, subject: Subject) -> dict[
             outcomes.append((*astuple(event), arrival, subject(event.unit)))
     named = {"exposures": exposures, "predictions": predictions, "outcomes": outcomes}
     return {name: table for name, table in named.items() if table}
+
+
+def without_nul(by_table: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
+    """The same rows with U+FFFD in place of each NUL, in text and in the JSON within text."""
+    return {
+        name: [tuple(_clean(value) if isinstance(value, str) else value for value in row) for row in table]
+        for name, table in by_table.items()
+    }
+
+
+def _clean(text: str) -> str:
+    return text.replace("\x00", "\ufffd").replace("\\u0000", "\ufffd")

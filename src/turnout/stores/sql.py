@@ -6,10 +6,11 @@ more than SQLite itself.
 """
 
 import contextlib
+import math
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 
 from turnout.errors import StoreError
 from turnout.events import Event
-from turnout.stores import base, rows, tables
+from turnout.stores import base, queries, rows, tables
 
 _BUSY_S = 5.0
 """How long SQLite waits for another writer's lock before it says "locked"."""
@@ -28,11 +29,14 @@ _CONNECT_S = 5
 
 _MIGRATE_S = 120.0
 
+FOREVER = 1e12
+"""A time after every event."""
+
 _WRITER_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=NORMAL",  # a power cut may lose the last commits, never the file's integrity
     "PRAGMA wal_autocheckpoint=4000",
-    "PRAGMA cache_size=-8000",
+    "PRAGMA cache_size=-4000",
 )
 
 
@@ -49,9 +53,7 @@ def engine(url: str, *, read_only: bool = False) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
-        raise StoreError(
-            f"store URL {url!r} cannot be read.", hint="Write sqlite:///PATH or postgresql://..."
-        ) from error
+        raise StoreError("the store's URL cannot be read.", hint="Write sqlite:///PATH or postgresql://...") from error
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(Path(parsed.database or ""), read_only=read_only)
     if parsed.get_backend_name() != "postgresql":
@@ -96,6 +98,25 @@ def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]
 
 
+def _insert(table: sa.Table, mark: str) -> str:
+    names, marks = ", ".join(table.columns.keys()), ", ".join([mark] * len(table.columns))
+    return f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+
+
+def _quantiles(counts: Sequence[tuple[int, int]], wanted: Sequence[float]) -> dict[float, float]:
+    """Quantiles in seconds of ascending (microseconds, how many) pairs: the smallest value with rank >= q n."""
+    total = sum(count for _, count in counts)
+    found = {}
+    for quantile in wanted:
+        left = max(math.ceil(quantile * total), 1)
+        for latency_us, count in counts:
+            left -= count
+            if left <= 0:
+                found[quantile] = latency_us / 1e6
+                break
+    return found
+
+
 class SqlStore:
     """The `EventStore` on SQLite or PostgreSQL.
 
@@ -116,8 +137,7 @@ class SqlStore:
             raise
         mark = "?" if self._engine.dialect.name == "sqlite" else "%s"
         self._inserts = {
-            table.name: f"INSERT INTO {table.name} VALUES ({', '.join([mark] * len(table.columns))}) ON CONFLICT DO NOTHING"
-            for table in (tables.exposures, tables.predictions, tables.outcomes)
+            table.name: _insert(table, mark) for table in (tables.exposures, tables.predictions, tables.outcomes)
         }
         self._checkpoint = (
             f"INSERT INTO checkpoints VALUES ({mark}, {mark}) "  # noqa: S608
@@ -134,16 +154,17 @@ class SqlStore:
     ) -> None:
         """See `base.EventStore.append`."""
         by_table = rows.rows(events, ingested_at, subject)
-        with _translated("to keep events"), self._engine.begin() as connection:
-            for name, table in by_table.items():
-                connection.exec_driver_sql(self._inserts[name], table)
-            if checkpoint is not None:
-                connection.exec_driver_sql(self._checkpoint, (checkpoint.segment, checkpoint.offset))
+        try:
+            self._insert(by_table, checkpoint)
+        except base.RefusedError:
+            if self._engine.dialect.name == "sqlite":
+                raise
+            self._insert(rows.without_nul(by_table), checkpoint)  # PostgreSQL's text holds no NUL
 
     def checkpoints(self) -> dict[str, int]:
         """See `base.EventStore.checkpoints`."""
         query = sa.select(tables.checkpoints.c.segment, tables.checkpoints.c.shipped_bytes)
-        return {segment: offset for segment, offset in self._read(query)}
+        return dict(self._read(query))
 
     def forget(self, segments: Sequence[str]) -> None:
         """See `base.EventStore.forget`."""
@@ -152,11 +173,89 @@ class SqlStore:
                 known = tables.checkpoints.c.segment
                 connection.execute(sa.delete(tables.checkpoints).where(known.in_(segments)))
 
+    def phases(self, experiment: str) -> list[base.Phase]:
+        """See `base.EventStore.phases`."""
+        builds: dict[str, list[str]] = {}
+        for phase, build in self._rows(queries.BUILDS, experiment=experiment):
+            builds.setdefault(phase, []).append(build)
+        return [
+            base.Phase(
+                experiment=experiment,
+                phase=phase,
+                first_ts=first,
+                last_ts=last,
+                units=units,
+                builds=tuple(builds.get(phase, ())),
+            )
+            for phase, first, last, units in self._rows(queries.PHASES, experiment=experiment)
+        ]
+
+    def exposed(self, experiment: str, phase: str) -> base.Exposed:
+        """See `base.EventStore.exposed`."""
+        units: dict[str, int] = {}
+        crossed = 0
+        for first, last, count in self._rows(queries.VARIANT_UNITS, experiment=experiment, phase=phase):
+            if first == last:
+                units[first] = count
+            else:
+                crossed += count
+        reasons = dict(self._rows(queries.REASONS, experiment=experiment, phase=phase))
+        return base.Exposed(units=units, crossed=crossed, reasons=reasons)
+
+    def metric(self, query: base.MetricQuery) -> dict[str, base.MetricSum]:
+        """See `base.EventStore.metric`."""
+        as_of = FOREVER if query.as_of is None else query.as_of
+        found = self._rows(
+            queries.METRIC.format(value=queries.VALUE[query.kind]),
+            experiment=query.experiment,
+            phase=query.phase,
+            name=query.name,
+            window_s=query.window_s,
+            as_of=as_of,
+            latest_start=as_of - query.window_s if query.closed_only else FOREVER,
+        )
+        return {variant: base.MetricSum(n=n, x=float(x), xx=float(xx)) for variant, n, x, xx in found}
+
+    def serving(
+        self, experiment: str, phase: str, quantiles: Sequence[float] = (0.5, 0.95, 0.99)
+    ) -> dict[str, base.Serving]:
+        """See `base.EventStore.serving`."""
+        by_variant: dict[str, list[tuple[int, int, int, int]]] = {}
+        for served, *counts in self._rows(queries.SERVING, experiment=experiment, phase=phase):
+            latency_us, requests, errors, fallbacks = map(int, counts)
+            by_variant.setdefault(served, []).append((latency_us, requests, errors, fallbacks))
+        return {
+            served: base.Serving(
+                requests=sum(requests for _, requests, _, _ in found),
+                errors=sum(errors for _, _, errors, _ in found),
+                fallbacks=sum(fallbacks for _, _, _, fallbacks in found),
+                latency_s=_quantiles([(us, requests) for us, requests, _, _ in sorted(found)], quantiles),
+            )
+            for served, found in by_variant.items()
+        }
+
+    def outcome_names(self) -> list[base.OutcomeName]:
+        """See `base.EventStore.outcome_names`."""
+        return [
+            base.OutcomeName(name=name, count=count, unmatched=int(unmatched), first_ts=first, last_ts=last)
+            for name, count, first, last, unmatched in self._rows(queries.OUTCOME_NAMES)
+        ]
+
     def close(self) -> None:
         """See `base.EventStore.close`."""
         self._engine.dispose()
 
-    def _read(self, query: sa.Executable, values: dict[str, Any] | None = None) -> list[Any]:
+    def _insert(self, by_table: Mapping[str, Sequence[rows.Row]], checkpoint: base.Checkpoint | None) -> None:
+        with _translated("to keep events"), self._engine.begin() as connection:
+            for name, table in by_table.items():
+                connection.exec_driver_sql(self._inserts[name], table)
+            if checkpoint is not None:
+                connection.exec_driver_sql(self._checkpoint, (checkpoint.segment, checkpoint.offset))
+
+    def _rows(self, query: str, **values: str | float) -> list[Any]:
+        return self._read(sa.text(query), values)
+
+    def _read(self, query: sa.Executable, values: Mapping[str, str | float] | None = None) -> list[Any]:
         with _translated("to answer"), self._engine.connect() as connection:
             return list(connection.execute(query, values or {}))
 
@@ -175,8 +274,9 @@ class SqlStore:
                 hint="Start `turnout serve` once: its recorder brings the schema up to date.",
             )
         self._engine.dispose()
-        run = subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "turnout.stores.migrate", url],
+        run = subprocess.run(
+            [sys.executable, "-m", "turnout.stores.migrate", "-"],
+            input=url,
             capture_output=True,
             text=True,
             timeout=_MIGRATE_S,

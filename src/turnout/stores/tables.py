@@ -12,8 +12,12 @@ HEAD = "0001"
 metadata = sa.MetaData()
 
 
-def _text(name: str, **options: bool) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=False, **options)
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=False)
+
+
+def _key(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, primary_key=True, nullable=False)
 
 
 def _number(name: str) -> sa.Column[float]:
@@ -31,7 +35,7 @@ def _flag(name: str) -> sa.Column[bool]:
 exposures = sa.Table(
     "exposures",
     metadata,
-    _text("event_id", primary_key=True),
+    _key("event_id"),
     _number("ts"),
     *map(_text, ("revision", "endpoint", "experiment", "phase", "unit_type", "unit", "variant", "served", "reason")),
     _number("propensity"),
@@ -48,7 +52,7 @@ exposures = sa.Table(
 predictions = sa.Table(
     "predictions",
     metadata,
-    _text("event_id", primary_key=True),
+    _key("event_id"),
     _number("ts"),
     *map(_text, ("revision", "endpoint", "unit", "experiment", "phase", "variant", "served")),
     _integer("sub_bucket"),
@@ -66,12 +70,12 @@ predictions = sa.Table(
 outcomes = sa.Table(
     "outcomes",
     metadata,
-    _text("event_id", primary_key=True),
+    _key("event_id"),
     _number("ts"),
     _text("name"),
     _number("value"),
     *map(_text, ("unit", "request_id", "unit_type", "source", "correction_of")),
-    _text("project", primary_key=True),
+    _key("project"),
     _integer("schema_version"),
     _number("ingested_at"),
     _text("subject"),
@@ -87,7 +91,7 @@ outcomes = sa.Table(
 checkpoints = sa.Table(
     "checkpoints",
     metadata,
-    _text("segment", primary_key=True),
+    _key("segment"),
     sa.Column("shipped_bytes", sa.BigInteger, nullable=False),
 )
 

@@ -3,6 +3,8 @@
 Written out in full and never edited again: later versions only add.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -12,10 +14,12 @@ branch_labels = None
 depends_on = None
 
 
-def _columns(text: str) -> list[sa.Column]:
-    kinds = {"t": sa.Text, "f": sa.Double, "i": sa.Integer, "b": lambda: sa.Boolean(create_constraint=False)}
+KINDS: dict[str, Any] = {"t": sa.Text, "f": sa.Double, "i": sa.Integer, "b": sa.Boolean}
+
+
+def _columns(text: str) -> list[sa.Column[Any]]:
     pairs = (word.split(":") for word in text.split())
-    return [sa.Column(name, kinds[kind](), nullable=False) for name, kind in pairs]
+    return [sa.Column(name, KINDS[kind](), nullable=False) for name, kind in pairs]
 
 
 def upgrade() -> None:
