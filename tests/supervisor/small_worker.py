@@ -132,7 +132,7 @@ class SmallWorker:
             "build": self.code,
             "text": self.text,
             "in_flight": self.in_flight,
-            "models": {"m": {"ready": True, "instances": 1}},
+            "models": {"m": {"state": "ready", "instances": 1}},
             "endpoints": {"score": {"pipeline": "p", "example": {"x": [1.0]}}},
         }
 

@@ -48,7 +48,7 @@ def test_any_worker_answers_with_the_merged_status(settings: Settings, serve: Se
             await running.ready()
             status = await running.ask("/status")
             assert [worker["slot"] for worker in status["workers"]] == [0, 1]
-            assert status["models"] == {"m": {"ready": True, "instances": 2}}
+            assert status["models"] == {"m": {"state": "ready", "instances": 2}}
             assert status["converged"] is True
             assert status["refused"] is None
 

@@ -99,17 +99,36 @@ def _workers(out: console.Console, workers: list[dict[str, Any]]) -> None:
 def _models(out: console.Console, models: dict[str, Any]) -> None:
     rows = []
     for alias, entry in models.items():
-        known = {
-            key: value for key, value in entry.items() if key not in ("version", "ready", "instances", "execution")
-        }
-        more = ", ".join(f"{key} {_number(value)}" for key, value in known.items() if isinstance(value, int | float))
-        ready = screen.styled(entry.get("ready"), "green" if entry.get("ready") else "red")
-        rows.append((alias, entry.get("version"), ready, entry.get("instances"), entry.get("execution"), more))
-    screen.show_table(out, "Models", ("model", "version", "ready", ">instances", "execution", "numbers"), rows)
-
-
-def _number(value: float) -> str:
-    return screen.shown(value) if isinstance(value, bool | int) else f"{value:.6g}"
+        state = screen.styled(entry.get("state"), "green" if entry.get("state") == "ready" else "red")
+        batch = entry.get("mean_batch_rows")
+        memory = entry.get("memory_bytes")
+        rows.append(
+            (
+                alias,
+                entry.get("version"),
+                state,
+                entry.get("execution"),
+                entry.get("instances"),
+                entry.get("replaced"),
+                entry.get("rows"),
+                None if batch is None else f"{batch:.1f}",
+                entry.get("queue_rows"),
+                None if memory is None else f"{memory / 2**20:.1f} MiB",
+            )
+        )
+    heads = (
+        "model",
+        "version",
+        "state",
+        "runs on",
+        ">copies",
+        ">replaced",
+        ">rows",
+        ">rows/batch",
+        ">waiting",
+        ">memory",
+    )
+    screen.show_table(out, "Models", heads, rows)
 
 
 def _endpoints(out: console.Console, endpoints: dict[str, Any]) -> None:
