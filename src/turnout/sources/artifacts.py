@@ -43,6 +43,10 @@ class DigestCache:
         except OSError as error:
             raise UnavailableError(f"{place} cannot be read: {error.strerror or error}.") from error
 
+    def kept(self) -> dict[_Key, str]:
+        """What is known, by path and status."""
+        return dict(self._kept)
+
     def _file(self, path: Path) -> str:
         for _ in range(ATTEMPTS):
             key = _key(path)
