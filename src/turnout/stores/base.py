@@ -54,7 +54,7 @@ class Exposed(Struct, frozen=True, kw_only=True):
     Attributes:
         units: Analysed units per variant.
         crossed: Units that were seen in more than one variant; they are in no count.
-        reasons: Units per reason, analysed or not (a unit may stand under several).
+        reasons: Units per reason, analysed or not (a unit may stand under several); requests where there is no unit.
     """
 
     units: Mapping[str, int]

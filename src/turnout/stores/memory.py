@@ -93,7 +93,7 @@ class MemoryStore:
         return base.Exposed(
             units=Counter(next(iter(seen)) for seen in variants.values() if len(seen) == 1),
             crossed=sum(len(seen) > 1 for seen in variants.values()),
-            reasons=Counter(reason for reason, _ in {(event.reason, event.unit) for event in events}),
+            reasons=Counter(reason for reason, _ in {(e.reason, e.unit or e.request_id) for e in events}),
         )
 
     def metric(self, query: base.MetricQuery) -> dict[str, base.MetricSum]:

@@ -75,9 +75,10 @@ SELECT first, last, COUNT(*) FROM (
 """  # noqa: S608
 
 REASONS = """
-SELECT reason, COUNT(DISTINCT unit) FROM exposures
+SELECT reason, COUNT(DISTINCT CASE WHEN unit = '' THEN request_id ELSE unit END) FROM exposures
 WHERE experiment = :experiment AND phase = :phase GROUP BY reason
 """
+"""Without a unit each request counts, else a flood of them would look like one."""
 
 SERVING = """
 SELECT served,
