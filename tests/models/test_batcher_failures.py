@@ -36,7 +36,7 @@ def run(queue: batcher.Batcher, predict: work.Predict) -> work.Batch:
     return batch
 
 
-def test_one_bad_row_of_64_fails_alone_and_costs_13_more_runs(queue: batcher.Batcher) -> None:
+def test_one_bad_row_of_64_fails_alone_and_costs_12_more_runs(queue: batcher.Batcher) -> None:
     runs: list[int] = []
 
     def predict(rows: list[int]) -> list[int]:

@@ -124,7 +124,7 @@ def test_a_row_that_would_expire_in_the_queue_is_refused_at_once(bench: Callable
     b.batcher.batch_s = 1.0
     for i in range(4):
         b.batcher.submit(i, 1e9)
-    with pytest.raises(OverloadError, match="about 2 s of work; the deadline is in 1.5 s"):
+    with pytest.raises(OverloadError, match=r"about 2 s of work; the deadline is in 1\.5 s"):
         b.batcher.submit(4, b.now + 1.5)
     b.batcher.submit(5, b.now + 2.5)
     b.batcher.lanes = 2
