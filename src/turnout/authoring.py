@@ -5,7 +5,7 @@ parameters are bound by the document: those annotated `Model` to models, all oth
 `params`. Nothing here runs anything; `pipelines/` reads the marks left here.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from msgspec import Struct
@@ -14,7 +14,7 @@ In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out")
 P = ParamSpec("P")
 Vector: TypeAlias = Any
-"""A numpy array of shape [dimensions] or a list of floats; numpy itself is not imported here, to keep start-up small."""
+"""A numpy array of shape [dimensions] or a list of floats; numpy is not imported here, to keep start-up small."""
 
 R = TypeVar("R")
 
@@ -64,7 +64,7 @@ class Pipeline(Generic[P, R]):
 
 
 @overload
-def pipeline(function: Callable[P, Awaitable[R]]) -> Pipeline[P, Awaitable[R]]: ...
+def pipeline(function: Callable[P, Coroutine[Any, Any, R]]) -> Pipeline[P, Coroutine[Any, Any, R]]: ...
 @overload
 def pipeline(function: Callable[P, AsyncIterator[R]]) -> Pipeline[P, AsyncIterator[R]]: ...
 def pipeline(function: Callable[P, Any]) -> Pipeline[P, Any]:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from tests.pipelines import wrong_pipelines
 
 from turnout.authoring import Model, Pipeline, pipeline
 from turnout.errors import DocumentError
@@ -56,40 +57,22 @@ def test_async_generator_streams_its_chunks() -> None:
     assert found.reply is Reply
 
 
-async def no_request() -> Reply: ...
-async def no_request_type(chat, *, rank: Model) -> Reply: ...  # type: ignore
-async def no_reply_type(chat: Chat): ...  # type: ignore
-async def model_first(rank: Model, *, other: int = 1) -> Reply: ...  # type: ignore
-async def positional(chat: Chat, top_k: int = 3) -> Reply: ...
-async def stars(chat: Chat, *rest: Model) -> Reply: ...  # type: ignore
-async def stray_keywords(chat: Chat, **params: int) -> Reply: ...
-async def unresolved(chat: "Missing") -> Reply: ...  # type: ignore  # noqa: F821
-async def half_optional(chat: Chat, *, rank: Model | None) -> Reply: ...  # type: ignore
-async def half_default(chat: Chat, *, rank: Model = None) -> Reply: ...  # type: ignore
-async def silent_stream(chat: Chat) -> AsyncIterator[Reply]: ...
-async def loud_value(chat: Chat) -> Reply:  # type: ignore
-    yield Reply()
-
-
-def plain(chat: Chat) -> Reply: ...  # type: ignore
-
-
 @pytest.mark.parametrize(
     ("function", "what", "hint"),
     [
-        (no_request, "takes no request", "first parameter"),
-        (no_request_type, "'chat' has no type", "chat: Chat"),
-        (no_reply_type, "reply has no type", "-> Reply"),
-        (model_first, "'rank' is a model", "after '*'"),
-        (positional, "'top_k' comes after the request", "'*' before 'top_k'"),
-        (stars, "'*rest' cannot be bound", "**rest: Model"),
-        (stray_keywords, "'**params' must be annotated Model", "name each param"),
-        (unresolved, "'Missing' is not defined", "top level"),
-        (half_optional, "'rank' has a default or is optional, but not both", "Model | None = None"),
-        (half_default, "'rank' has a default or is optional, but not both", "Model | None = None"),
-        (silent_stream, "does not yield", "in the function itself"),
-        (loud_value, "it yields, but declares '-> Reply'", "AsyncIterator"),
-        (plain, "not async", "async def"),
+        (wrong_pipelines.no_request, "takes no request", "first parameter"),
+        (wrong_pipelines.no_request_type, "'chat' has no type", "chat: Chat"),
+        (wrong_pipelines.no_reply_type, "reply has no type", "-> Reply"),
+        (wrong_pipelines.model_first, "'rank' is a model", "after '*'"),
+        (wrong_pipelines.positional, "'top_k' comes after the request", "'*' before 'top_k'"),
+        (wrong_pipelines.stars, "'*rest' cannot be bound", "**rest: Model"),
+        (wrong_pipelines.stray_keywords, "'**params' must be annotated Model", "name each param"),
+        (wrong_pipelines.unresolved, "'Missing' is not defined", "top level"),
+        (wrong_pipelines.half_optional, "'rank' has a default or is optional, but not both", "Model | None = None"),
+        (wrong_pipelines.half_default, "'rank' has a default or is optional, but not both", "Model | None = None"),
+        (wrong_pipelines.silent_stream, "does not yield", "in the function itself"),
+        (wrong_pipelines.loud_value, "it yields, but declares '-> Reply'", "AsyncIterator"),
+        (wrong_pipelines.plain, "not async", "async def"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -102,17 +85,15 @@ def test_signature_that_cannot_be_bound_says_what_to_write(function: Callable[..
     assert hint in error.hint
 
 
-def several(chat, top_k, *rest):  # type: ignore
-    ...
-
-
 def test_all_errors_of_a_signature_come_together() -> None:
     with pytest.raises(DocumentError) as caught:
-        definition.define(Pipeline(several))
+        definition.define(Pipeline(wrong_pipelines.several))
     assert len(caught.value.errors) == 5
 
 
-@pytest.mark.parametrize(("thing", "what"), [(positional, "without @pipeline"), (3, "int, not a pipeline")])
+@pytest.mark.parametrize(
+    ("thing", "what"), [(wrong_pipelines.positional, "without @pipeline"), (3, "int, not a pipeline")]
+)
 def test_anything_but_a_pipeline_is_refused(thing: Any, what: str) -> None:
     with pytest.raises(DocumentError, match=what):
         definition.define(thing)

@@ -90,7 +90,7 @@ class PydanticCodec:
         return schemas.closed(schema) if self._strict else schema
 
     def example(self) -> Any:
-        """A small body, as JSON-able value; validators of the model's own may still refuse it."""
+        """A small body, as JSON-able value; validators and patterns of the author's own may still refuse it."""
         value = schemas.example(self._schema)
         if isinstance(value, dict):
             value |= {

@@ -5,7 +5,7 @@ place that sets `wire.current_call`, which model handles read.
 
     answer in time                     the value, or a Stream once its first chunk is there
     deadline passed                    DeadlineError; the author's code is cancelled where it waits
-    the author's code raised           StepError, step "code", the cause chained
+    the author's code raised           StepError, step "code", the cause chained (SystemExit too)
     a model raised                     StepError, step = the model's keyword, the ModelError chained
     refused (input, overload, ...)     passed on as it is
 
@@ -15,20 +15,24 @@ in this process, and is what the supervisor's watch on stalled workers is for.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Any
-
-import msgspec
 
 from turnout import wire
 from turnout.errors import DeadlineError, ModelError, StepError, TurnoutError
 from turnout.pipelines import binding
 
-INSIST_S = 0.1
+log = logging.getLogger("turnout.pipelines")
+
+CLOSE_S = 1.0
+"""Time for the `finally` blocks of a stream that ends early."""
+
+INSIST_S = 0.25
 """Pause before code that swallowed its cancellation is cancelled again."""
 
-INSIST_TIMES = 50
+INSIST_TIMES = 20
 """After this many cancellations the code is left alone: it will not listen to one more."""
 
 STOPPED = ("cancelled", DeadlineError.code)
@@ -68,17 +72,20 @@ async def run(pipeline: binding.BoundPipeline, request: Any, call: wire.Call) ->
 
 
 async def _guarded(pipeline: binding.BoundPipeline, work: Awaitable[Any], call: wire.Call) -> Any:
+    """Await the author's code under an alarm; StopAsyncIteration, a stream's end, passes."""
     alarm = _Alarm(call.deadline)
     try:
         value = await work
-    except StopAsyncIteration:  # a stream's end
+    except StopAsyncIteration:
         raise
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
+        if alarm.forgive():
+            raise
         if alarm.rang:
-            alarm.forgive()
             raise late(pipeline, call) from None
-        raise
-    except Exception as error:  # the border to the author's code
+        # nobody cancelled the request: the author awaited a task that had been cancelled
+        raise failed(pipeline, "it waited for something that was cancelled.") from error
+    except (Exception, SystemExit) as error:  # the border to the author's code
         if alarm.rang:
             alarm.forgive()
             raise late(pipeline, call) from error
@@ -97,16 +104,18 @@ async def _guarded(pipeline: binding.BoundPipeline, work: Awaitable[Any], call: 
 class _Alarm:
     """Cancels the current task at a moment, and knows that it did: `asyncio.timeout` without its bookkeeping."""
 
-    __slots__ = ("_left", "_loop", "_task", "_timer", "rang")
+    __slots__ = ("_before", "_loop", "_task", "_timer", "rang")
 
     def __init__(self, deadline: float) -> None:
         self.rang = 0
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task(self._loop)
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        self._task = task
+        self._before = task.cancelling()
         self._timer = self._loop.call_later(max(deadline - time.monotonic(), 0.0), self._ring)
 
     def _ring(self) -> None:
-        assert self._task is not None
         self.rang += 1
         self._task.cancel()
         if self.rang < INSIST_TIMES:
@@ -115,11 +124,14 @@ class _Alarm:
     def stop(self) -> None:
         self._timer.cancel()
 
-    def forgive(self) -> None:
-        """Takes back the cancellations, so that the task lives on and answers."""
-        assert self._task is not None
+    def forgive(self) -> bool:
+        """Take back the alarm's cancellations, so that the task lives on and answers; whether others remain.
+
+        Only to be believed for a CancelledError: in Python 3.11 a failed `asyncio.TaskGroup` leaves one behind.
+        """
         for _ in range(self.rang):
             self._task.uncancel()
+        return self._task.cancelling() > self._before
 
 
 class Stream:
@@ -186,12 +198,19 @@ class Stream:
         return self._encode(chunk)
 
     async def aclose(self) -> None:
-        """End the author's generator: its `finally` blocks run now."""
+        """End the author's generator: its `finally` blocks run now, for at most `CLOSE_S`."""
         if self._closed:
             return
         self._closed = True
         self._first = None
-        await self._generator.aclose()
+        token = wire.current_call.set(self._call)
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._generator.aclose()
+        except (Exception, SystemExit):  # the border to the author's code: the stream is over, whatever it says
+            log.exception("pipeline %r failed while its stream was closed", self._pipeline.name)
+        finally:
+            wire.current_call.reset(token)
 
 
 def late(pipeline: binding.BoundPipeline, call: wire.Call) -> DeadlineError:
@@ -207,28 +226,28 @@ def late(pipeline: binding.BoundPipeline, call: wire.Call) -> DeadlineError:
     )
 
 
-def explained(pipeline: binding.BoundPipeline, call: wire.Call, error: Exception) -> TurnoutError:
+def explained(pipeline: binding.BoundPipeline, call: wire.Call, error: BaseException) -> TurnoutError:
     """The error that callers get for what the author's code raised; the same object when it already says it all."""
-    while (
-        isinstance(error, BaseExceptionGroup) and error.exceptions
-    ):  # asyncio.TaskGroup: the first of ours, else the first
-        ours = error.subgroup(TurnoutError)
-        inner = (ours or error).exceptions[0]
-        if not isinstance(inner, Exception):
-            break
-        error = inner
+    error = _single(error)
     if isinstance(error, ModelError):
         step = _failed_step(pipeline, call, error.model)
-        return StepError(
-            f"pipeline {pipeline.name!r} step {step!r}: {error.message}",
-            pipeline=pipeline.name,
-            step=step,
-            hint=error.hint,
-        )
+        text = f"pipeline {pipeline.name!r} step {step!r}: {error.message}"
+        return StepError(text, pipeline=pipeline.name, step=step, hint=error.hint)
     if isinstance(error, TurnoutError):
         return error
-    reason = f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]
+    return failed(pipeline, f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS])
+
+
+def failed(pipeline: binding.BoundPipeline, reason: str) -> StepError:
+    """The StepError of the author's own lines."""
     return StepError(f"pipeline {pipeline.name!r} step {CODE!r}: {reason}", pipeline=pipeline.name, step=CODE)
+
+
+def _single(error: BaseException) -> BaseException:
+    """Of the group that `asyncio.TaskGroup` raises, the first of ours, else the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = (error.subgroup(TurnoutError) or error).exceptions[0]
+    return error
 
 
 def _failed_step(pipeline: binding.BoundPipeline, call: wire.Call, alias: str) -> str:

@@ -5,12 +5,18 @@ people works on schemas and not on four kinds of classes. Called by the other co
 modules; calls nothing of ours. No I/O.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 Schema = dict[str, Any]
 Steps = tuple[str | int, ...]
 """A place in a body: names and array positions from the root."""
+
+FULL_DEPTH = 3
+"""Below this depth, examples have empty lists where the type allows them."""
+
+MAX_REPAIRS = 20
+"""An example with more texts of unknown form than this stays wrong."""
 
 MAX_EXAMPLE_DEPTH = 8
 """A type that contains itself is cut here."""
@@ -100,6 +106,32 @@ def example(schema: Schema) -> Any:
     return _example(schema, schema.get("$defs", {}), 0)
 
 
+def repaired(value: Any, refusal: Callable[[Any], Steps | None]) -> Any:
+    """The example with other texts where the decoder refused one: msgspec's schemas do not say that a text is a date.
+
+    Args:
+        value: An example made from a schema.
+        refusal: Where the decoder refuses a value; None when it takes it.
+    """
+    steps = refusal(value)
+    for _ in range(MAX_REPAIRS):
+        if steps is None:
+            break
+        parents = [value]
+        for step in steps[:-1]:
+            parents.append(parents[-1][step])
+        if not steps or not isinstance(parents[-1][steps[-1]], str):
+            break
+        for text in FORMAT_EXAMPLES.values():
+            parents[-1][steps[-1]] = text
+            if (following := refusal(value)) != steps:
+                steps = following
+                break
+        else:
+            break
+    return value
+
+
 def _example(schema: Schema, definitions: Mapping[str, Schema], depth: int) -> Any:
     node: Schema = next(members(schema, definitions), {})
     for given in ("examples", "enum"):
@@ -140,7 +172,7 @@ def _array(node: Schema, definitions: Mapping[str, Schema], depth: int) -> list[
     items = node.get("items")
     if not isinstance(items, dict):
         return first
-    wanted = max(node.get("minItems", 0), min(1, node.get("maxItems", 1)))
+    wanted = max(node.get("minItems", 0), min(1, node.get("maxItems", 1)) if depth < FULL_DEPTH else 0)
     return first + [_example(items, definitions, depth + 1) for _ in range(wanted - len(first))]
 
 

@@ -88,7 +88,7 @@ class TypedCodec:
 
     def example(self) -> Any:
         """A small body that `decode` takes, as JSON-able value."""
-        value = schemas.example(self._described())
+        value = schemas.repaired(schemas.example(self._described()), self._refusal)
         if isinstance(value, dict):
             value |= {
                 name: "u1"
@@ -96,6 +96,13 @@ class TypedCodec:
                 if name not in value and (self._own is None or name not in self._own)
             }
         return value
+
+    def _refusal(self, value: Any) -> schemas.Steps | None:
+        try:
+            self.decode(msgspec.json.encode(value))
+        except InputError as error:
+            return complaints.parse(f"$.{error.path}")
+        return None
 
     def _described(self) -> schemas.Schema:
         if self._schema is None:
@@ -141,28 +148,12 @@ def _named(kind: Any) -> str:
     return str(getattr(kind, "__name__", kind))
 
 
-def _array(kind: Any, value: Any) -> Any:
-    """An `np.ndarray` in a request type: nested lists become an array, of the declared dtype if there is one."""
-    if not _is_array(kind):
-        raise TypeError(f"{_named(kind)} cannot be read from JSON")
-    numpy = sys.modules["numpy"]  # whoever wrote the annotation imported it
-    dtypes = [getattr(argument, "__args__", (None,))[0] for argument in getattr(kind, "__args__", ())[1:]]
-    try:
-        with numpy.errstate(over="ignore"):  # seen as infinity below
-            array = numpy.asarray(value, dtype=dtypes[0] if dtypes and isinstance(dtypes[0], type) else None)
-    except (TypeError, OverflowError) as error:
-        raise ValueError(str(error)) from error
-    if array.dtype.kind in "OUS" or (array.dtype.kind == "f" and not numpy.isfinite(array).all()):
-        raise ValueError("nested arrays of numbers are expected, in the range of the dtype")
-    return array
-
-
 def _is_numpy(kind: Any) -> bool:
     return getattr(getattr(kind, "__origin__", kind), "__module__", "") == "numpy"
 
 
 def _numpy(kind: Any, value: Any) -> Any:
-    """An array or scalar of numpy in a request type: nested lists become an array, of the declared dtype if there is one."""
+    """An array or scalar of numpy in a request type, made from nested lists or a number, of the dtype declared."""
     numpy = sys.modules["numpy"]  # whoever wrote the annotation imported it
     origin = getattr(kind, "__origin__", kind)
     dtypes = [getattr(argument, "__args__", (None,))[0] for argument in getattr(kind, "__args__", ())[1:]]
