@@ -26,6 +26,9 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 
 
+_VERSIONS = ("1.0", "1.1", "2", "3")
+
+
 async def _nothing() -> None:
     return None
 
@@ -142,8 +145,14 @@ class AsgiApp:
         headers = http.Headers((name.lower(), value.strip()) for name, value in scope["headers"])
         seen = http.examine(headers, self.limits)
         version: str = scope.get("http_version", "1.1")
+        if version not in _VERSIONS:
+            raise http.version_refusal(version)
         if version == "1.1" and not seen & http.HOST:
             raise http.malformed("the header host is missing, HTTP/1.1 requires it")
+        if version == "1.0" and seen & http.TRANSFER_ENCODING:
+            raise http.malformed("transfer-encoding is there in HTTP/1.0, which has none")
+        if scope.get("raw_path"):
+            http.target(scope["raw_path"])
         size = sum(len(name) + len(value) + 4 for name, value in headers)
         if size + len(scope.get("raw_path") or b"") + len(scope["query_string"]) > self.limits.header_bytes:
             raise http.headers_too_large(self.limits)
