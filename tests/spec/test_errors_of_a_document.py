@@ -32,7 +32,13 @@ MODELS = {
         "m.digest: key 'digest' is missing. Expected: The file's digest; required",
     ),
     "bad-digest": ("{source: a.onnx, digest: abc}", "found 'abc'; expected 'sha256:' and 64 lower-case hexadecimal"),
-    "bad-metric": ("{source: a.npz, metric: cosine}", "m.metric: found 'cosine'; expected 'cos', 'ip' or 'l2sq'."),
+    "bad-metric": ("{source: a.npz, metric: cosine}", "m.metric: found 'cosine'; expected 'cos', 'ip' or 'l2'."),
+    "python-on-the-loop": ("{code: 'a:B', execution: loop}", "m.execution: found 'loop'; expected 'auto' or 'thread'."),
+    "options-for-onnx": (
+        "{source: a.onnx, options: {}}",
+        "'options' has no effect with runtime 'onnx'. Remove it; it belongs",
+    ),
+    "no-providers": ("{source: a.onnx, providers: []}", "m.providers: found 0; expected at least 1 of them."),
     "number-as-text": (
         "{source: a.onnx, instances: '2'}",
         "m.instances: found '2'; expected a whole number. Remove the",
@@ -62,7 +68,7 @@ EXPERIMENTS = {
     "unknown-endpoint": (f"{{endpoint: f, {TWO}}}", "x.endpoint: no endpoint 'f'. Endpoints: bare, e."),
     "no-endpoint": (f"{{{TWO}}}", "x.endpoint: key 'endpoint' is missing."),
     "no-variants": ("{endpoint: e}", "x.variants: key 'variants' is missing."),
-    "one-variant": ("{endpoint: e, variants: {a: {weight: 1, control: true}}}", "found 1 entries; expected at least 2"),
+    "one-variant": ("{endpoint: e, variants: {a: {weight: 1, control: true}}}", "found 1; expected at least 2 of them"),
     "no-control": (
         "{endpoint: e, variants: {a: {weight: 1}, b: {weight: 1}}}",
         "no variant is control; expected exactly one",

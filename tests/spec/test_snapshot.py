@@ -21,7 +21,12 @@ def test_design_document_becomes_typed(admit: Admit, chat: str) -> None:
     admitted = admit(chat, directory="/srv")
     found = admitted.document
     assert found.models["rank"].batching.max_delay_s == 0.0
-    assert found.models["answers"].runtime_options() == {"exact": True, "metric": "cos"}
+    assert found.models["answers"].runtime_options() == {
+        "exact": True,
+        "metric": "cos",
+        "vectors": False,
+        "expansion": 128,
+    }
     assert found.models["speak"].runtime_options() == {"model": "tiny-chat"}
     assert found.pipelines["retrieval"].models == {"embed": "embed", "index": "answers", "rank": "rank"}
     assert (found.endpoints["reply"].deadline_s, found.endpoints["reply"].unit) == (5.0, "user_id")
@@ -42,6 +47,9 @@ def test_design_document_becomes_typed(admit: Admit, chat: str) -> None:
         ("{source: a.onnx}", "onnx"),
         ("{source: a.npz}", "index"),
         ("{source: a.joblib, digest: '" + ZERO + "'}", "sklearn"),
+        ("{source: a.skops, digest: '" + ZERO + "', method: transform, trusted: [a.B]}", "sklearn"),
+        ("{source: a.npy, exact: false, expansion: 64}", "index"),
+        ("{source: a.onnx, providers: [CPUExecutionProvider]}", "onnx"),
         ("{code: 'a:B'}", "python"),
         ("{code: 'a:B', source: weights.npz}", "python"),
         ("{runtime: 'a:B', source: weights.npz}", "a:B"),
@@ -227,3 +235,11 @@ def test_supervisor_imports_sources_without_pydantic_and_yaml() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "set()"
+
+
+def test_enabled_experiment_of_an_endpoint_is_found_beside_disabled_ones(admit: Admit) -> None:
+    other = CHAT.split("experiments:\n")[1].replace("structure:", "other:").replace("seed: structure", "seed: s")
+    admitted = admit(CHAT.replace("    seed: structure\n", "    enabled: false\n") + other).document
+    found = admitted.experiment_on("reply")
+    assert found is not None
+    assert (found[0], admitted.experiment_on("nobody")) == ("other", None)

@@ -179,6 +179,16 @@ def _same_seeds(root: Node) -> Iterator[SpecError]:
 
 
 def _pointless(root: Node) -> Iterator[SpecError]:
+    for name, model in _section(root, "models"):
+        keys = mapping(model)
+        exact, batching = keys.get("exact"), mapping(keys.get("batching"))
+        if "expansion" in keys and (exact is None or exact.value is True):
+            message = "'expansion' has no effect on an exact search."
+            yield findings.at(root, ("models", name, "expansion"), message, "Remove it, or write exact: false.")
+        rows, queue = batching.get("max_rows"), batching.get("max_queue")
+        if rows is not None and queue is not None and _number(queue) < _number(rows):
+            message = f"only {findings.shown(queue)} rows may wait, so no batch reaches {findings.shown(rows)} rows."
+            yield findings.at(root, ("models", name, "batching", "max_queue"), message, "Raise it, or lower max_rows.")
     for name, experiment in _section(root, "experiments"):
         keys = mapping(experiment)
         if mapping(keys.get("metrics")).get("primary") is None:
@@ -212,6 +222,10 @@ def _hintable(node: Node) -> str:
 
 def _text(node: Node | None) -> str | None:
     return node.value if node is not None and isinstance(node.value, str) else None
+
+
+def _number(node: Node) -> float:
+    return node.value if isinstance(node.value, int | float) else 0.0
 
 
 def _flag(node: Node | None) -> bool:

@@ -17,8 +17,16 @@ from turnout.spec import fields
 
 RUNTIMES = ("index", "onnx", "python", "sklearn")
 """Built-in runtimes; anything with a colon names a user's own class."""
-RUNTIME_OF_SUFFIX = {".onnx": "onnx", ".joblib": "sklearn", ".npz": "index"}
-"""The runtime of a model that names none, by its source's suffix. A model with `code` alone is `python`."""
+RUNTIME_OF_SUFFIX = {
+    ".onnx": "onnx",
+    ".joblib": "sklearn",
+    ".skops": "sklearn",
+    ".pkl": "sklearn",
+    ".pickle": "sklearn",
+    ".npz": "index",
+    ".npy": "index",
+}
+"""The runtime of a model that names none, by its source's suffix. A model with `code` is `python`."""
 
 
 class Part(BaseModel):
@@ -104,20 +112,43 @@ class OnnxModel(ModelSpec):
 
     runtime: Literal["onnx"] = Field(default="onnx", description="May be left out when the source ends in .onnx.")
     source: fields.Text = Field(description="The .onnx file, relative to the document.")
+    providers: tuple[fields.Text, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="Execution providers by onnxruntime's names; default: CPU.",
+    )
     code: Ineffective = None
     params: NoValues = Field(default_factory=dict)
+    options: NoValues = Field(default_factory=dict)
+
+    def runtime_options(self) -> dict[str, Any]:
+        return {} if self.providers is None else {"providers": list(self.providers)}
 
 
 class SklearnModel(ModelSpec):
-    """A scikit-learn estimator saved with joblib. Loading one runs code, hence the pinned digest."""
+    """A scikit-learn estimator saved with joblib, skops or pickle. Loading one runs code, hence the pinned digest."""
 
     runtime: Literal["sklearn"] = Field(
-        default="sklearn", description="May be left out when the source ends in .joblib."
+        default="sklearn", description="May be left out when the source ends in .joblib, .skops, .pkl or .pickle."
     )
-    source: fields.Text = Field(description="The .joblib file, relative to the document.")
+    source: fields.Text = Field(description="The saved estimator, relative to the document.")
     digest: fields.Digest = Field(description="The file's digest; required, because loading a pickle runs its code.")
+    method: Literal["predict", "predict_proba", "decision_function", "transform"] = Field(
+        default="predict", description="What to call on the estimator."
+    )
+    trusted: Annotated[tuple[fields.Text, ...], Field(max_length=1000)] = Field(
+        default=(), description="Types that a .skops file may hold beyond the safe ones."
+    )
+    execution: Literal["auto", "thread"] = Field(
+        default="auto", description="Both mean a thread: Python code never runs on the event loop."
+    )
     code: Ineffective = None
     params: NoValues = Field(default_factory=dict)
+    options: NoValues = Field(default_factory=dict)
+
+    def runtime_options(self) -> dict[str, Any]:
+        return {"method": self.method, "trusted": list(self.trusted)}
 
 
 class PythonModel(ModelSpec):
@@ -125,6 +156,9 @@ class PythonModel(ModelSpec):
 
     runtime: Literal["python"] = Field(default="python", description="May be left out when `code` is given.")
     code: fields.Code = Field(description="The class, as 'package.module:Class'.")
+    execution: Literal["auto", "thread"] = Field(
+        default="auto", description="Both mean a thread: Python code never runs on the event loop."
+    )
     options: NoValues = Field(default_factory=dict)
 
     def runtime_options(self) -> dict[str, Any]:
@@ -132,19 +166,30 @@ class PythonModel(ModelSpec):
 
 
 class IndexModel(ModelSpec):
-    """A vector index over the rows of an .npz file."""
+    """A vector index over the rows of an .npz or .npy file."""
 
-    runtime: Literal["index"] = Field(default="index", description="May be left out when the source ends in .npz.")
+    runtime: Literal["index"] = Field(
+        default="index", description="May be left out when the source ends in .npz or .npy."
+    )
     source: fields.Text = Field(description="The .npz file with 'vectors' and columns, relative to the document.")
-    exact: fields.Flag = Field(default=False, description="Compare with every row instead of searching approximately.")
-    metric: Literal["cos", "ip", "l2sq"] = Field(
-        default="cos", description="Cosine, inner product, or squared distance."
+    exact: fields.Flag = Field(default=True, description="Compare with every row; false searches approximately.")
+    metric: Literal["cos", "ip", "l2"] = Field(
+        default="cos", description="Cosine, inner product, or negative squared distance."
+    )
+    vectors: fields.Flag = Field(default=False, description="Matches carry their vector.")
+    expansion: int = Field(
+        default=128,
+        strict=True,
+        ge=1,
+        le=65_536,
+        description="Approximate search: candidates a query; more finds more.",
     )
     code: Ineffective = None
     params: NoValues = Field(default_factory=dict)
+    options: NoValues = Field(default_factory=dict)
 
     def runtime_options(self) -> dict[str, Any]:
-        return {"exact": self.exact, "metric": self.metric, **self.options}
+        return {"exact": self.exact, "metric": self.metric, "vectors": self.vectors, "expansion": self.expansion}
 
 
 class CustomModel(ModelSpec):
@@ -350,3 +395,8 @@ class Document(Part):
     experiments: Annotated[dict[fields.NewName, ExperimentSpec], BeforeValidator(fields.none_is_empty)] = Field(
         default_factory=dict, description="Experiment name to endpoint and variants."
     )
+
+    def experiment_on(self, endpoint: str) -> tuple[str, ExperimentSpec] | None:
+        """The experiment that decides what an endpoint runs: the enabled one, else the first, else None."""
+        found = [(name, spec) for name, spec in self.experiments.items() if spec.endpoint == endpoint]
+        return next((pair for pair in found if pair[1].enabled), found[0] if found else None)

@@ -34,8 +34,8 @@ _EXPECTED = {
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
     "literal_error": "{expected}",
-    "too_short": "at least {min_length} entries",
-    "too_long": "at most {max_length} entries",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
     "expected": "{expected}",
 }
 SHOWN_CHARACTERS = 60
@@ -143,7 +143,7 @@ def _wrong_value(root: Node, path: tuple[str | int, ...], kind: str, context: Ma
     expected = _EXPECTED.get(kind, "another value").format_map(context)
     hint = str(context.get("hint", ""))
     if kind in ("too_short", "too_long") and node is not None and isinstance(node.value, dict | list):
-        return at(root, path, f"found {len(node.value)} entries; expected {expected}.", hint)
+        return at(root, path, f"found {len(node.value)}; expected {expected}.", hint)
     if node is not None and node.written is not None:
         hint = "It is filled in from a reference, which always gives text."
     elif kind in ("int_type", "float_type", "bool_type") and node is not None and isinstance(node.value, str):
