@@ -77,7 +77,8 @@ def bind(
         declared: As `definition.define` read it.
         models: Handles by port name.
         params: Values by param name, as the document has them.
-        signatures: By port name; None or absent when the model does not say.
+        signatures: By port name; None or absent when the model does not say. `Inputs` of such a model
+            are any JSON object, given to it whole.
         extra_request_fields: Top-level fields allowed beside the request type's own, such as the endpoint's unit.
         extra_fields: The endpoint's word on unknown request fields: "forbid" or "ignore".
 

@@ -6,7 +6,7 @@ never imported here: an array that arrives proves that somebody else did.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from turnout.pipelines import schemas
 
 MAX_DEPTH = 200
 """Deeper values are not searched for the culprit; encoding has refused them before."""
+
+_PLAIN = frozenset({str, int, bool, type(None), bytes})
 
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
@@ -87,12 +89,13 @@ def checked(encoder: Callable[[Any], bytes], value: Any) -> bytes:
     """What `encoder` makes of `value`, refused if a number became null on the way."""
     try:
         text = encoder(value)
+        if b"null" not in text or _finite(value):
+            return text
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _culprit(value, error) from error
-    if b"null" in text:
-        steps = search(value, not_finite)
-        if steps is not None:
-            raise NotEncodable(schemas.dotted(steps), "it is NaN or infinite, which JSON cannot say")
+    steps = search(value, not_finite)
+    if steps is not None:
+        raise NotEncodable(schemas.dotted(steps), "it is NaN or infinite, which JSON cannot say")
     return text
 
 
@@ -102,6 +105,30 @@ def _culprit(value: Any, error: Exception) -> NotEncodable:
     steps = search(value, _unknown)
     reason = str(error.__cause__ or error)
     return NotEncodable(schemas.dotted(steps or ()), reason)
+
+
+def _finite(value: Any) -> bool:
+    """Whether no number inside is NaN or infinite: `search` without the path, for replies with an honest null."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if kind is float:
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        inside: Iterable[Any] = value.values()
+    elif kind is list or kind is tuple:
+        inside = value
+    elif isinstance(value, msgspec.Struct):
+        inside = [getattr(value, name) for name in value.__struct_fields__]
+    else:
+        children = _children(value)
+        if children is None:
+            return not not_finite(value)
+        inside = [child for _, child in children]
+    for each in inside:  # noqa: SIM110 - one frame a level, so as deep as the encoder goes
+        if not _finite(each):
+            return False
+    return True
 
 
 def not_finite(value: Any) -> bool:
