@@ -44,7 +44,7 @@ class Wire:
         self._port = port
 
     async def __aenter__(self) -> "Wire":
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port, limit=2**26)
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port, limit=2**20)
         return self
 
     async def __aexit__(
@@ -92,15 +92,15 @@ class Wire:
         return Answer(status, headers, await self.reader.read())
 
     async def _chunks(self, status: int, headers: list[tuple[bytes, bytes]]) -> Answer:
-        body = b""
+        body = bytearray()
         try:
             while size := int((await self.reader.readuntil(b"\r\n"))[:-2], 16):
                 body += await self.reader.readexactly(size)
                 assert await self.reader.readexactly(2) == b"\r\n"
             assert await self.reader.readexactly(2) == b"\r\n"
         except (asyncio.IncompleteReadError, ConnectionError):
-            return Answer(status, headers, body, whole=False)
-        return Answer(status, headers, body)
+            return Answer(status, headers, bytes(body), whole=False)
+        return Answer(status, headers, bytes(body))
 
     async def rest(self) -> bytes:
         """Everything until the other side closes."""
