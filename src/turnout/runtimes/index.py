@@ -7,6 +7,8 @@ alone. Nothing in it is unpickled. A row is an `authoring.Query`, its answer a l
 """
 
 import importlib
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -90,11 +92,11 @@ class IndexRuntime:
     def _read(self) -> tuple[Any, dict[str, Any]]:
         alias, path = self.artifact.alias, Path(str(self.artifact.path))
         try:
-            opened = np.load(path, allow_pickle=False)
-            arrays = (
-                {VECTORS: opened} if isinstance(opened, np.ndarray) else {name: opened[name] for name in opened.files}
-            )
-        except (OSError, ValueError, EOFError, KeyError) as error:
+            with path.open("rb") as file:
+                opened = np.load(file, allow_pickle=False)
+                plain = isinstance(opened, np.ndarray)
+                arrays = {VECTORS: opened} if plain else {name: opened[name] for name in opened.files}
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise SpecError(
                 f"model {alias!r}: {path} is not a .npz or .npy file of plain arrays: {error}",
                 path="source",

@@ -94,7 +94,7 @@ class _Input:
             raise ValueError(f"input {self.name!r} takes {_shown(self.spec)} a row: {error}") from error
         if array.dtype == self.dtype:
             return array
-        if not np.can_cast(array.dtype, self.dtype, "same_kind") and not _fits(array, self.dtype):
+        if not np.can_cast(array.dtype, self.dtype, "safe") and not _fits(array, self.dtype):
             raise ValueError(f"input {self.name!r} takes {_shown(self.spec)} a row, got values of type {array.dtype}")
         return array.astype(self.dtype)
 
@@ -288,9 +288,7 @@ def _shown(spec: wire.TensorSpec) -> str:
 
 def _fits(array: Any, dtype: Any) -> bool:
     """Whether whole numbers fit a narrower or unsigned type without change."""
-    if array.dtype.kind not in "iub" or np.dtype(dtype).kind not in "iuf":
+    if array.dtype.kind not in "iu" or dtype.kind not in "iu" or not array.size:
         return False
-    if np.dtype(dtype).kind == "f":
-        return True
     info = np.iinfo(dtype)
-    return bool(array.min() >= info.min and array.max() <= info.max) if array.size else True
+    return bool(array.min() >= info.min and array.max() <= info.max)
