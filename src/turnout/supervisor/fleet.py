@@ -358,6 +358,7 @@ class Fleet:
         for slot in self.slots:
             if slot.sock is not None:
                 slot.sock.close()
+                slot.sock = None
 
 
 def describe(error: control.Problem) -> str:

@@ -75,6 +75,8 @@ class Claim:
                 hint="Stop it first, or give this one a folder of its own with --state DIR.",
             ) from exc
         self._lock = lock
+        with contextlib.suppress(FileNotFoundError):  # left by one that was killed
+            (self.folder / NOTE).unlink()
 
     def note(self, note: Running) -> None:
         """Say where this server is."""

@@ -202,15 +202,19 @@ class Tree:
             await _cancel(task, stop)
 
     async def _end(self, workers: fleet.Fleet) -> None:
-        """Drain the workers, then let the recorder ship what they wrote; quicker on a second request."""
+        """Drain the workers, then let the recorder ship what they wrote; quicker on a second request.
+
+        Our copies of the sockets are closed first: as long as they listened, the kernel would take
+        connections that nobody accepts any more.
+        """
         await _cancel(*self._tasks)
+        workers.close()
         drain = asyncio.create_task(workers.drain())
         await self._or_hurry(drain)
         if not drain.done():
             log.warning("stopping at once")
             await _cancel(drain)
             await workers.kill()
-        workers.close()
         if self.recorder is not None:
             await self._end_recorder(self.recorder)
 
