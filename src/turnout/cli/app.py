@@ -7,7 +7,6 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 
 import click
 
@@ -68,6 +67,7 @@ class LazyGroup(click.Group):
 
 def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
+        metadata = importlib.import_module("importlib.metadata")  # heavy, and wanted here only
         click.echo(f"turnout {metadata.version('turnout')}")
         ctx.exit()
 
