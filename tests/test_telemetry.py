@@ -18,9 +18,7 @@ def parsed(registry: telemetry.Registry) -> dict[str, dict[tuple[str, tuple[tupl
 def read(text: bytes) -> dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]]:
     families = parser.text_string_to_metric_families(text.decode())
     return {
-        family.name: {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in family.samples
-        }
+        family.name: {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in family.samples}
         for family in families
     }
 
@@ -128,7 +126,7 @@ def process(requests: int, level: float) -> list[telemetry.FamilySnapshot]:
     registry.counter("requests_total", "R.", ("code",)).labels("200").inc(requests)
     registry.counter("requests_total", "R.", ("code",)).labels(str(requests)).inc()
     for merge in ("sum", "max", "min"):
-        registry.gauge(f"{merge}_level", "L.", merge=merge).labels().set(level)  # type: ignore[arg-type]
+        registry.gauge(f"{merge}_level", "L.", merge=merge).labels().set(level)
     registry.histogram("h", "H.", buckets=(1.0, 2.0)).labels().observe(level)
     return registry.snapshot()
 

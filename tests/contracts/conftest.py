@@ -1,7 +1,6 @@
 """Fixtures of the contract suites: for HTTP, every front that serves a handler."""
 
 import pytest
-
 from tests.contracts import http_fronts
 
 

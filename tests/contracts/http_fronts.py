@@ -172,7 +172,7 @@ class H11Front(Front):
         app = asgi.AsgiApp(handler, limits=limits, registry=self.registry)
         config = uvicorn.Config(
             app,
-            http=self.protocol,  # type: ignore[arg-type]  # a name
+            http=self.protocol,
             lifespan="on",
             log_config=None,
             access_log=False,

@@ -8,9 +8,9 @@ import asyncio
 import json
 
 import pytest
-
 from tests.contracts import http_fronts
 from tests.contracts.http_fronts import Front, Wire, get, post
+
 from turnout.transport import http
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -5,9 +5,9 @@ import logging
 from collections.abc import AsyncIterator
 
 import pytest
-
 from tests.contracts import http_fronts
 from tests.contracts.http_fronts import Front, Wire, get, post
+
 from turnout.transport import http
 
 
@@ -143,7 +143,9 @@ def test_trailers_are_not_headers(front: Front) -> None:
 
     async def case(port: int) -> None:
         async with Wire(port) as wire:
-            chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Admin: 1\r\n\r\n"
+            chunked = (
+                b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Admin: 1\r\n\r\n"
+            )
             await wire.send(chunked)
             assert (await wire.answer()).body == b"unseen"
 

@@ -268,7 +268,10 @@ def test_an_answer_beyond_the_limit_is_refused(run: Run, head: bytes) -> None:
     body = bytes(2_000) if b"Length" in head else b"7d0\r\n" + bytes(2_000) + b"\r\n0\r\n\r\n"
 
     async def main() -> None:
-        async with scripted(saying(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + body), body_bytes=1_000) as (caller, _):
+        async with scripted(saying(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + body), body_bytes=1_000) as (
+            caller,
+            _,
+        ):
             with pytest.raises(OverloadError, match="larger than 1000 bytes"):
                 await caller.request("GET", "/", deadline_s=5.0)
 

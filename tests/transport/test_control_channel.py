@@ -33,7 +33,11 @@ def test_both_sides_ask_and_answer(run: Run) -> None:
     async def worker(message: control.Message) -> control.Message | None:
         if isinstance(message, control.Prepare):
             return control.Prepared(
-                generation=message.generation, revision="r", build="b", built_s=0.1, summary={"models": len(message.files)}
+                generation=message.generation,
+                revision="r",
+                build="b",
+                built_s=0.1,
+                summary={"models": len(message.files)},
             )
         problem = control.Problem(message="unknown key", file="t.yaml", line=3, path="models", hint="did you mean?")
         return control.Refused(generation=0, errors=[problem])

@@ -1,6 +1,7 @@
 """However the network cuts a byte stream, the answers are the same."""
 
 import asyncio
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any, cast
@@ -135,7 +136,7 @@ def test_any_split_of_a_byte_stream_gives_the_same_answers(
     async def compare() -> None:
         whole = await answers([stream], 0)
         places = [0, *sorted({cut for cut in cuts if 0 < cut < len(stream)}), len(stream)]
-        split = [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+        split = [stream[a:b] for a, b in itertools.pairwise(places)]
         assert await answers(split, turns) == whole
         assert await answers([stream[at : at + 1] for at in range(len(stream))], turns) == whole
 

@@ -274,6 +274,8 @@ def below_mount(scope: Scope) -> str:
     """
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
-    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
-        return path[len(root) :] or "/"
+    outer: str = scope.get("app_root_path", "").rstrip("/")  # Starlette's: the prefix a proxy has taken off already
+    for prefix in (root, root.removeprefix(outer) if outer else ""):
+        if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+            return path[len(prefix) :] or "/"
     return path or "/"
