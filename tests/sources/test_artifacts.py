@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,50 @@ def test_empty_folder_and_pipe_are_refused(tmp_path: Path) -> None:
 def test_source_may_be_absolute(tmp_path: Path) -> None:
     (tmp_path / "m").write_bytes(b"x")
     assert artifacts.digest_under("/nowhere")(str(tmp_path / "m")).startswith("sha256:")
+
+
+def test_only_so_many_digests_are_kept(tmp_path: Path) -> None:
+    cache = artifacts.DigestCache(limit=2)
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+        cache.digest(tmp_path / name)
+    assert [Path(key[0]).name for key in cache.kept()] == ["b", "c"]
+
+
+def test_path_through_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("x")
+    with pytest.raises(UnavailableError, match="cannot be read: Not a directory"):
+        artifacts.DigestCache().digest(tmp_path / "m" / "n")
+
+
+def test_artifact_that_changes_all_the_time_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    path.write_text("x")
+
+    def grow(opened: BufferedReader) -> str:
+        with path.open("a") as more:
+            more.write("x")
+        return artifacts.sha256(opened)
+
+    with pytest.raises(UnavailableError, match=r"changes while it is read\. Try again"):
+        artifacts.DigestCache(hashing=grow).digest(path)
+
+
+def test_folder_that_cannot_be_listed_is_told(tmp_path: Path) -> None:
+    """Root may list everything, so the folder vanishes instead."""
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "d" / "a").write_text("x")
+
+    def vanish(opened: BufferedReader) -> str:
+        (tmp_path / "d" / "e").rmdir()
+        return artifacts.sha256(opened)
+
+    with pytest.raises(UnavailableError, match=r"e is not there|d is not there"):
+        artifacts.DigestCache(hashing=vanish).digest(tmp_path / "d")
+
+
+def test_folder_with_too_many_files_is_refused(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / str(number)).touch()
+    with pytest.raises(UnavailableError, match="holds more than 3 files"):
+        artifacts.DigestCache(limit=3).digest(tmp_path)

@@ -78,8 +78,14 @@ def test_scalars_follow_yaml_1_2(written: str, value: object) -> None:
         ),
         (f"a: {'9' * 5000}\n", "does not fit 64 bits."),
         ('a: "\\ud800"\n', "f.yaml:1: text holds half of a surrogate pair."),
-        ("a: 1\n\x00\x01\x02", "f.yaml:2: control character 0x00 in the file; it looks binary."),
+        ("a: 1\n\x00\x01\x02", "f.yaml:2: character 0x00 in the file; it looks binary."),
         ("a: 1\nb: \ufffd\n", "f.yaml:2: the file is not UTF-8 text. Save it as UTF-8."),
+        ("a: 1\nb: \x9f", "f.yaml:2: character 0x9f in the file; it looks binary."),
+        ('a: "\\UFFFFFFFF"', "f.yaml: not YAML: an escape names no character. Write it out."),
+        ('a: "\\U00110000"', "f.yaml: not YAML: an escape names no character."),
+        ("a: {b: ${C}}\n", "but got '{'. Inside braces a reference needs quotes: \"${NAME}\"."),
+        ("a: 1\n b\nc\n", "not YAML: could not find expected ':'. Write 'key: value'."),
+        ("a:\n  - 1\n b: 2\n", "Keys of one mapping begin in the same column."),
         ("a: \ud800", "f.yaml:1: the file is not UTF-8 text."),
         ("a: " + "x" * 2**20, "f.yaml: the file is larger than 1024 KiB."),
         ("[" * 100_000, "f.yaml:1: nested too deep. At most 50 levels."),
@@ -96,6 +102,10 @@ def test_bad_yaml_says_what_is_wrong_and_where(text: str, expected: str) -> None
 def test_one_wrong_thing_does_not_hide_the_next() -> None:
     found = _errors("a: .nan\nb: 007\n1: x\nc: !t x\nc: 2\n")
     assert [error.split(":")[1].split(" ")[0] for error in found] == ["1", "2", "3", "4", "5"]
+
+
+def test_errors_of_one_file_are_bounded() -> None:
+    assert len(_errors("".join(f"k{n}: .nan\n" for n in range(500)))) == parsing.ERRORS_LIMIT
 
 
 def test_billion_laughs_are_refused_before_they_cost_anything() -> None:

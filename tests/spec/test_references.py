@@ -126,6 +126,11 @@ def test_unit_in_a_reference_is_read(admit: Admit) -> None:
     assert admit(text, environment={"D": "3s"}).document.endpoints["e"].deadline_s == 3.0
 
 
+def test_reference_to_a_huge_value_is_refused(refuse: Refuse) -> None:
+    errors = refuse(BASE.format("'${X}'"), environment={"X": "x" * 70_000})
+    assert errors == ["turnout.yaml:2 models.m.params.value: the value is longer than 65,536 characters."]
+
+
 def test_reference_gives_text_where_a_number_is_needed(refuse: Refuse) -> None:
     text = BASE.format("1").replace('code: "a:B"', "code: 'a:B', threads: '${N}'")
     assert refuse(text, environment={"N": "4"}) == [

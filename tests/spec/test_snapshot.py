@@ -61,6 +61,31 @@ def test_runtime_may_be_left_out_where_something_else_tells_it(admit: Admit, wri
     assert admit(text).document.models["m"].runtime == runtime
 
 
+def test_each_runtime_gets_its_settings(admit: Admit) -> None:
+    models = f"""\
+models:
+  a: {{source: a.onnx, providers: [X]}}
+  b: {{source: b.skops, digest: '{ZERO}', method: transform, trusted: [t.T]}}
+  c: {{code: 'c:C', params: {{x: 1}}}}
+  d: {{source: d.onnx}}
+pipelines: {{p: {{code: ensemble, models: {{a: a, b: b, c: c, d: d}}}}}}
+endpoints: {{e: {{pipeline: p}}}}
+"""
+    found = admit(models).document
+    assert {name: model.runtime_options() for name, model in found.models.items()} == {
+        "a": {"providers": ["X"]},
+        "b": {"method": "transform", "trusted": ["t.T"]},
+        "c": {"x": 1},
+        "d": {},
+    }
+    assert document.Document.model_validate(dict(found)) == found
+
+
+def test_written_form_keeps_references(admit: Admit, hello: str) -> None:
+    admitted = admit(hello.replace("1s", "'${D}'"), environment={"D": "2s"})
+    assert admitted.written["endpoints"] == {"flower": {"pipeline": "classify", "deadline": "${D}"}}
+
+
 def test_document_is_frozen(admit: Admit, hello: str) -> None:
     with pytest.raises(ValueError, match="frozen"):
         admit(hello).document.endpoints["flower"].deadline_s = 1.0
@@ -181,6 +206,11 @@ def test_all_stages_are_admitted_at_once(hello: str) -> None:
             ("models:\n", "models:\n  spare: {source: s.onnx}\n"),
             "turnout.yaml:2 models.spare: nothing uses model 'spare'.",
         ),
+        (
+            ("exact: true", "exact: true, expansion: 64"),
+            "models.answers.expansion: 'expansion' has no effect on an exact",
+        ),
+        (("max_rows: 64", "max_rows: 64, max_queue: 32"), "only 32 rows may wait, so no batch reaches 64 rows."),
         (("pipelines:\n", "pipelines:\n  q: {code: 'a:b'}\n"), "pipelines.q: nothing uses pipeline 'q'. Remove it."),
         (
             ("      primary: {outcome: kept_talking, kind: conversion, window: 1d}\n", ""),
@@ -243,3 +273,13 @@ def test_enabled_experiment_of_an_endpoint_is_found_beside_disabled_ones(admit: 
     found = admitted.experiment_on("reply")
     assert found is not None
     assert (found[0], admitted.experiment_on("nobody")) == ("other", None)
+
+
+@pytest.mark.parametrize("written", ["control", "request", "attribute:device"])
+def test_missing_unit_is_answered_as_written(admit: Admit, chat: str, written: str) -> None:
+    admitted = admit(chat.replace("    seed: structure\n", f"    on_missing_unit: {written}\n")).document
+    assert admitted.experiments["structure"].on_missing_unit == written
+
+
+def test_malformed_digest_is_told_once(refuse: Refuse, hello: str) -> None:
+    assert len(refuse(hello.replace("flower.onnx", "flower.onnx, digest: abc"), digests=lambda source: ONE)) == 1

@@ -10,21 +10,32 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 
 from turnout.errors import UnavailableError
 
 FILES_LIMIT = 10_000
-KEPT_LIMIT = 20_000
 ATTEMPTS = 3
 
 _Key = tuple[str, int, int, int, int, int]
 
 
-class DigestCache:
-    """Digests of files that have not changed since. Not shared between threads."""
+def sha256(opened: BufferedReader) -> str:
+    """64 hexadecimal digits of what is left to read."""
+    return hashlib.file_digest(opened, "sha256").hexdigest()
 
-    def __init__(self) -> None:
+
+class DigestCache:
+    """Digests of files that have not changed since. Not shared between threads.
+
+    Args:
+        limit: Files that are remembered, and most files of one folder.
+        hashing: Reads an open file to its end and gives its hexadecimal digest.
+    """
+
+    def __init__(self, *, limit: int = FILES_LIMIT, hashing: Callable[[BufferedReader], str] = sha256) -> None:
+        self._limit, self._hashing = limit, hashing
         self._kept: OrderedDict[_Key, str] = OrderedDict()
 
     def digest(self, path: str | Path) -> str:
@@ -55,10 +66,10 @@ class DigestCache:
                 self._kept.move_to_end(key)
                 return kept
             with path.open("rb") as opened:
-                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+                digest = self._hashing(opened)
             if _key(path) == key:
                 self._kept[key] = digest
-                if len(self._kept) > KEPT_LIMIT:
+                if len(self._kept) > self._limit:
                     self._kept.popitem(last=False)
                 return digest
         raise UnavailableError(f"{path} changes while it is read.", hint="Try again when it is written.")
@@ -70,8 +81,8 @@ class DigestCache:
             for file in files:
                 path = Path(root) / file
                 lines.append(f"{self._file(path)}  {path.relative_to(folder).as_posix()}\n")
-                if len(lines) > FILES_LIMIT:
-                    raise UnavailableError(f"{folder} holds more than {FILES_LIMIT:,} files.")
+                if len(lines) > self._limit:
+                    raise UnavailableError(f"{folder} holds more than {self._limit:,} files.")
         if not lines:
             raise UnavailableError(f"{folder} is an empty folder.")
         return hashlib.sha256("".join(sorted(lines, key=lambda line: line[66:])).encode()).hexdigest()

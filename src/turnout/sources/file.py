@@ -82,17 +82,19 @@ class FileSource:
                 seen, moved_at = signature, self._clock()
             elif moved_at is not None and self._clock() - moved_at >= self._quiet_s:
                 loaded = self._attempt()
-                if self._signature() != seen:
-                    continue  # written while it was read: wait for quiet again
-                moved_at = None
-                if isinstance(loaded, UnavailableError):
-                    if not missing:
+                if self._signature() == seen:  # else it was written while it was read: wait for quiet again
+                    moved_at = None
+                    if self._news(loaded, missing):
                         yield loaded
-                    missing = True
-                elif missing or self._known is None or self._relevant(loaded) != self._relevant(self._known):
-                    missing, self._known = False, loaded
-                    yield dict(loaded)
+                    missing = isinstance(loaded, UnavailableError)
             await self._sleep(self._poll_s)
+
+    def _news(self, loaded: Change, missing: bool) -> bool:
+        """Whether this is to be told, seeing what was told last; remembers the text."""
+        if isinstance(loaded, UnavailableError):
+            return not missing
+        known, self._known = self._known, dict(loaded)
+        return missing or known is None or self._relevant(loaded) != self._relevant(known)
 
     def _attempt(self) -> Change:
         try:

@@ -32,7 +32,7 @@ RUNTIME_OF_SUFFIX = {
 class Part(BaseModel):
     """Base of every mapping in a document."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         return [(None, name) for name in sorted(self.model_fields_set)]

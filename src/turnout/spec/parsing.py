@@ -16,9 +16,9 @@ from typing import Any, cast
 
 from ruamel.yaml import events
 from ruamel.yaml.docinfo import DocInfo
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.parser import Parser
-from ruamel.yaml.reader import Reader, ReaderError
+from ruamel.yaml.reader import Reader
 from ruamel.yaml.resolver import VersionedResolver
 from ruamel.yaml.scanner import Scanner
 
@@ -38,6 +38,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]+", re.ASCII)
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffc\U00010000-\U0010ffff]")
 _LINE_BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 
 
@@ -114,12 +115,10 @@ def parse(file: str, text: str) -> tuple[Node, list[SpecError]]:
             _TAKERS[type(event)](reading, event)
     except _StopError:
         pass
-    except RecursionError:
-        _report(reading, "nested too deep.", 1, hint=f"At most {DEPTH_LIMIT} levels.")
     except MarkedYAMLError as error:
         reading.errors.append(_syntax_error(file, text, error))
-    except (YAMLError, ValueError) as error:
-        reading.errors.append(SpecError(f"not YAML: {_first_line(error)}.", file=file, line=1))
+    except (ValueError, OverflowError):  # ruamel makes a character of "\\UFFFFFFFF" without looking
+        reading.errors.append(SpecError("not YAML: an escape names no character.", file=file, hint="Write it out."))
     return _checked_root(reading), reading.errors
 
 
@@ -144,21 +143,18 @@ def _refuse_text(file: str, text: str) -> SpecError | None:
     """What can be said before any YAML is read."""
     if len(text) > TEXT_BYTES_LIMIT or len(text.encode(errors="replace")) > TEXT_BYTES_LIMIT:
         return SpecError(f"the file is larger than {TEXT_BYTES_LIMIT // 1024} KiB.", file=file, hint="Split it.")
-    for index, character in enumerate(text):
-        if character >= " " and character not in "\x7f\ufffd\ufffe\uffff" and not "\ud800" <= character <= "\udfff":
-            continue
-        if character in "\n\r\t" or (character == "\ufeff" and index == 0):
-            continue
-        line = len(_LINE_BREAK.findall(text, 0, index)) + 1
-        if character == "\ufffd" or "\ud800" <= character <= "\udfff":
-            return SpecError("the file is not UTF-8 text.", file=file, line=line, hint="Save it as UTF-8.")
-        return SpecError(
-            f"control character {ord(character):#04x} in the file; it looks binary.",
-            file=file,
-            line=line,
-            hint="A document is a YAML text file.",
-        )
-    return None
+    found = _UNREADABLE.search(text)
+    if found is None:
+        return None
+    line = len(_LINE_BREAK.findall(text, 0, found.start())) + 1
+    if found[0] == "\ufffd" or "\ud800" <= found[0] <= "\udfff":
+        return SpecError("the file is not UTF-8 text.", file=file, line=line, hint="Save it as UTF-8.")
+    return SpecError(
+        f"character {ord(found[0]):#04x} in the file; it looks binary.",
+        file=file,
+        line=line,
+        hint="A document is a YAML text file.",
+    )
 
 
 # One function per kind of event.
@@ -384,9 +380,8 @@ def _report(reading: _Reading, message: str, line: int, *, path: str = "", hint:
 
 
 def _syntax_error(file: str, text: str, error: MarkedYAMLError) -> SpecError:
-    mark = error.problem_mark or error.context_mark
-    line = mark.line + 1 if mark is not None else 1
-    problem = str(error.problem or error.context or "syntax error")
+    line = error.problem_mark.line + 1
+    problem = str(error.problem)
     lines = text.splitlines()
     hint = ""
     if "${" in (lines[line - 1] if line <= len(lines) else "") and "'{'" in problem:
@@ -402,9 +397,3 @@ def _syntax_error(file: str, text: str, error: MarkedYAMLError) -> SpecError:
     elif error.context_mark is not None and error.context_mark.line + 1 != line:
         hint = f"It began in line {error.context_mark.line + 1}: {error.context}."
     return SpecError(f"not YAML: {problem.rstrip('.')}.", file=file, line=line, hint=hint)
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ReaderError):
-        return f"unacceptable character at position {error.position}"
-    return (str(error).splitlines() or ["unreadable"])[0][:200].rstrip(".")

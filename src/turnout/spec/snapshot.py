@@ -50,7 +50,7 @@ class Snapshot:
     @cached_property
     def written(self) -> Mapping[str, Any]:
         """The merged document as people wrote it, before `${NAME}` and `secret:` were filled in."""
-        plain: Mapping[str, Any] = tree.plain(self.root, as_written=True) or {}
+        plain: Mapping[str, Any] = tree.plain(self.root) or {}
         return plain
 
     def located(self, error: SpecError) -> SpecError:
@@ -97,7 +97,7 @@ def admit(
     computed = _digests(root, digests, errors) if digests is not None else {}
     if errors or document is None:
         raise DocumentError(findings.ordered(errors))
-    revision = tree.canonical({"document": tree.plain(merged, as_written=True), "digests": computed})
+    revision = tree.canonical({"document": tree.plain(merged), "digests": computed})
     return Snapshot(
         revision=hashlib.sha256(revision).hexdigest(),
         document=document,
@@ -184,12 +184,13 @@ def _digests(root: Node, digests: Digests, errors: list[SpecError]) -> dict[str,
             )
             errors.append(findings.at(root, path, told.rstrip(".") + ".", getattr(error, "hint", "")))
             continue
-        if pinned is not None and pinned.value != computed[name]:
+        pin = f"models.{name}.digest"
+        if pinned is not None and pinned.value != computed[name] and all(error.path != pin for error in errors):
             message = f"the artifact has digest {computed[name]}, the document pins another."
             hint = "Restore the artifact, or write the new digest once you trust it."
             errors.append(findings.at(root, ("models", name, "digest"), message, hint))
         elif pinned is None:
-            _tell_digest(errors, f"models.{name}.digest", computed[name])
+            _tell_digest(errors, pin, computed[name])
     return computed
 
 

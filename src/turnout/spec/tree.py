@@ -55,19 +55,12 @@ def empty(place: Place = NOWHERE) -> Node:
     return Node({}, place, place)
 
 
-def plain(node: Node, *, as_written: bool = False) -> Any:
-    """The tree as ordinary dicts, lists and scalars.
-
-    Args:
-        node: Its root.
-        as_written: Give the texts before references were filled in.
-    """
-    if as_written and node.written is not None:
-        return node.written
+def plain(node: Node) -> Any:
+    """The tree as ordinary dicts, lists and scalars."""
     if isinstance(node.value, dict):
-        return {key: plain(child, as_written=as_written) for key, child in node.value.items()}
+        return {key: plain(child) for key, child in node.value.items()}
     if isinstance(node.value, list):
-        return [plain(child, as_written=as_written) for child in node.value]
+        return [plain(child) for child in node.value]
     return node.value
 
 
