@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class Caller:
         self._address = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._path = f"/v1/endpoints/{endpoint}"
         self._mine = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
 
     def ask(self, person: people.Person) -> Answer:
         """Post one message and judge the reply."""
@@ -94,10 +96,16 @@ class Caller:
         if response.status != 202:
             raise RuntimeError(f"{len(outcomes)} outcomes were answered {response.status}: {body.decode()}")
 
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for connection in self._connections:
+            connection.close()
+
     def _post(self, path: str, content: Any) -> tuple[http.client.HTTPResponse, bytes]:
         connection = getattr(self._mine, "connection", None)
         if connection is None:
             connection = self._mine.connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT_S)
+            self._connections.append(connection)
         try:
             connection.request("POST", path, json.dumps(content), JSON)
             response = connection.getresponse()
@@ -116,8 +124,8 @@ def run(
     on_answer: Callable[[Answer], None],
 ) -> None:
     """Send everybody through the endpoint, at most `concurrency` at a time, and report their outcomes."""
-    caller, unreported = Caller(url, endpoint), list[Answer]()
-    with ThreadPoolExecutor(concurrency) as pool:
+    unreported: list[Answer] = []
+    with closing(Caller(url, endpoint)) as caller, ThreadPoolExecutor(concurrency) as pool:
         for answer in _answers(pool, caller, persons, concurrency):
             on_answer(answer)
             unreported.append(answer)

@@ -5,6 +5,7 @@ status is 1 if a single request failed, or an edit did not take effect.
 """
 
 import argparse
+import contextlib
 import itertools
 import statistics
 import sys
@@ -22,9 +23,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-REPLY_PEOPLE, REPLY_CONCURRENCY, REPLY_LIMIT_S = 80, 4, 45.0
-SUGGEST_PEOPLE, SUGGEST_CONCURRENCY, SUGGEST_LIMIT_S = 4_000, 16, 60.0
-EDIT_BEFORE_S, EDIT_AFTER_S = 1.5, 5.0
+REPLY_PEOPLE, REPLY_CONCURRENCY, REPLY_LIMIT_S = 60, 3, 35.0
+SUGGEST_PEOPLE, SUGGEST_CONCURRENCY, SUGGEST_LIMIT_S = 4_000, 16, 55.0
+EDIT_BEFORE_S, AGAIN_LIMIT_S = 1.5, 25.0
 NEW_WEIGHTS = {"retrieval": 90, "generation": 10}
 IN_SQL_S = 2.0
 """Answered requests are in the database within this time."""
@@ -37,7 +38,6 @@ class Tally:
 
     answers: list[caller.Answer] = field(default_factory=list)
     memory: list[tuple[str, float, float | None]] = field(default_factory=list)
-    edit: list[tuple[str, str]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
     @property
@@ -51,6 +51,7 @@ class Demo:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.tally = Tally()
+        self.first: list[caller.Answer] = []
         self.document = serving.LiveDocument(serving.fresh_folder())
         self.server = serving.Server(self.document.path)
         self.everybody, self.english = caller.questions(), caller.questions("english")
@@ -69,7 +70,8 @@ class Demo:
         self.title("A server with one structure: retrieval", "no experiment yet; both endpoints find and rerank")
         self.document.write([])
         self.server.start()
-        answer = caller.Caller(self.server.url, "reply").ask(people.person("first", self.english))
+        with contextlib.closing(caller.Caller(self.server.url, "reply")) as asking:
+            answer = asking.ask(people.person("first", self.english))
         self.tally.answers.append(answer)
         self.console.print(f"{self.server.url} was ready {self.server.ready_s:.1f} s after its start. First result:")
         self.exchange(answer)
@@ -100,6 +102,7 @@ class Demo:
             for answer in [each for each in answers if each.variant == variant][:2]:
                 self.exchange(answer)
         self.variants_table(answers)
+        self.first = answers
 
     def config(self) -> None:
         self.title(
@@ -117,55 +120,67 @@ class Demo:
         self.title("The reports", f"turnout report EXPERIMENT --document {_short(self.document.path)}")
         time.sleep(IN_SQL_S)
         for experiment in ("config", "structure"):
-            self.console.print(serving.report(self.document.path, experiment), markup=False, highlight=False)
+            text = serving.report(self.document.path, experiment, self.console.width)
+            self.console.print(text.strip(), markup=False, highlight=False, no_wrap=True, crop=False, overflow="ignore")
+            self.console.print()
 
     def edit_under_load(self) -> None:
         weights = " / ".join(f"{name} {weight}" for name, weight in NEW_WEIGHTS.items())
         self.title("A weight is edited under load", f"structure becomes {weights} while people keep asking")
         before = self.server.status()["revision"]
-        stop, answers = threading.Event(), list[caller.Answer]()
-        threads = [
-            threading.Thread(target=self._flow, args=(endpoint, concurrency, stop, answers), daemon=True)
-            for endpoint, concurrency in (("suggest", 4), ("reply", 2))
+        stop, asked = threading.Event(), list[caller.Answer]()
+        flows = [
+            threading.Thread(target=self._flow, args=(endpoint, concurrency, stop, asked), daemon=True)
+            for endpoint, concurrency in (("suggest", 4), ("reply", 1))
         ]
-        for thread in threads:
-            thread.start()
+        for flow in flows:
+            flow.start()
         time.sleep(EDIT_BEFORE_S)
         edited = self.document.write(["structure", "config"], NEW_WEIGHTS)
         try:
             self.server.changed(before, since=edited)
-            time.sleep(EDIT_AFTER_S)
+            in_force_s = self.server.status()["since"] - (time.time() - time.monotonic() + edited)
+            again = self._ask_again()
         finally:
             stop.set()
-            for thread in threads:
-                thread.join(caller.TIMEOUT_S)
-        self.tally.answers += answers
-        self._measure_edit(answers, before, edited)
+            for flow in flows:
+                flow.join(caller.TIMEOUT_S)
+        self.tally.answers += asked
+        self._judge_edit(asked + again, before, edited, in_force_s)
 
-    def _flow(self, endpoint: str, concurrency: int, stop: threading.Event, answers: list[caller.Answer]) -> None:
-        asked = self.english if endpoint == "reply" else self.everybody
-        named = (people.person(f"flow-{endpoint}-{number}", asked) for number in itertools.count())
+    def _flow(self, endpoint: str, concurrency: int, stop: threading.Event, asked: list[caller.Answer]) -> None:
+        questions = self.english if endpoint == "reply" else self.everybody
+        named = (people.person(f"flow-{endpoint}-{number}", questions) for number in itertools.count())
         persons = itertools.takewhile(lambda _: not stop.is_set(), named)
-        caller.run(self.server.url, endpoint, persons, concurrency=concurrency, on_answer=answers.append)
+        caller.run(self.server.url, endpoint, persons, concurrency=concurrency, on_answer=asked.append)
 
-    def _measure_edit(self, answers: Sequence[caller.Answer], before: str, edited: float) -> None:
+    def _ask_again(self) -> list[caller.Answer]:
+        """Everybody of the first experiment asks once more, now under the new weights."""
+        self.console.print("[dim]The same people as before ask again:[/]")
+        persons = [answer.person for answer in self.first]
+        return self.send("reply", persons, len(persons), REPLY_CONCURRENCY, AGAIN_LIMIT_S)
+
+    def _judge_edit(self, answers: Sequence[caller.Answer], before: str, edited: float, in_force_s: float) -> None:
         old = [answer for answer in answers if answer.revision and before.startswith(answer.revision)]
         new = [answer for answer in answers if answer.revision and not before.startswith(answer.revision)]
-        if not new:
-            self.tally.broken.append("no request was answered under the edited document")
-            return
-        first_s = min(answer.sent for answer in new) - edited
-        last_s = max(max((answer.sent for answer in old), default=edited) - edited, 0.0)
-        earlier = [each for each in self.tally.answers if each.variant in NEW_WEIGHTS and each not in new]
-        self.tally.edit = [
-            ("edit to the first request under it", f"{max(first_s, 0.0):.2f} s"),
-            ("edit to the last request under the old one", f"{last_s:.2f} s"),
-            ("requests during the edit", f"{len(answers):,}, {sum(answer.failed for answer in answers)} failed"),
-            ("share of `generation` before", _share(earlier, "generation")),
-            ("share of `generation` after", _share([a for a in new if a.variant in NEW_WEIGHTS], "generation")),
-        ]
+        last_s = max((answer.sent - edited for answer in old), default=0.0)
+        late = sum(answer.sent - edited > 1.0 for answer in old)
+        if late or not new:
+            self.tally.broken.append(
+                f"{late} requests sent over a second after the edit were answered under the old one"
+            )
+        had = {answer.person.user_id: answer.variant for answer in self.first}
+        got = {answer.person.user_id: answer.variant for answer in new if answer.person.user_id in had}
+        moved = {(had[user], variant): 0 for user, variant in got.items()}
+        for user, variant in got.items():
+            moved[had[user], variant] += 1
         table = Table.grid(padding=(0, 3))
-        for name, value in self.tally.edit:
+        for name, value in (
+            ("from the edit to in force", f"{in_force_s:.2f} s"),
+            ("last request that the old document answered, after", f"{max(last_s, 0.0):.2f} s"),
+            ("requests meanwhile", f"{len(answers):,}, {sum(answer.failed for answer in answers)} failed"),
+            *((f"people {_journey(*journey)}", f"{count}") for journey, count in sorted(moved.items(), reverse=True)),
+        ):
             table.add_row(name, f"[bold]{value}[/]")
         self.console.print(table)
 
@@ -265,7 +280,7 @@ class Demo:
             ("models, revision, workers", f"{url}/status"),
             ("metrics", f"{url}/metrics"),
             ("edit this, it is in force at once", str(document)),
-            ("more people", f"python examples/chat/caller.py --url {url} --users 500 --prefix more"),
+            ("more people", f"python examples/chat/caller.py --url {url} --prefix more"),
             ("reports", f"turnout report config --document {document}"),
         ):
             table.add_row(what, f"[bold]{where}[/]")
@@ -277,10 +292,8 @@ def _until(persons: Iterable[people.Person], end: float) -> Iterator[people.Pers
     return itertools.takewhile(lambda _: time.monotonic() < end, persons)
 
 
-def _share(answers: Sequence[caller.Answer], variant: str) -> str:
-    if not answers:
-        return "nobody asked"
-    return f"{sum(answer.variant == variant for answer in answers) / len(answers):.0%} of {len(answers)}"
+def _journey(had: str, got: str) -> str:
+    return f"who stayed on {had}" if had == got else f"who moved from {had} to {got}"
 
 
 def _short(path: object) -> str:
@@ -293,8 +306,7 @@ def main() -> int:
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 110)
     if not prepare.ready():
-        console.print("The index is not built yet; run `python examples/chat/prepare.py` first.")
-        return 1
+        prepare.main()
     demo: Demo | None = None
     try:
         demo = Demo(console)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 STAYS_IF_RIGHT, STAYS_IF_WRONG = 0.95, 0.10
-WORDS_LEFT_OUT, WORDS_MISTYPED = 0.20, 0.30
+WORDS_LEFT_OUT, WORDS_MISTYPED = 0.20, 0.45
 _KEYS = "qwertyuiop asdfghjkl zxcvbnm"
 
 

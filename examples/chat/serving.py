@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -200,14 +201,22 @@ def fresh_folder() -> Path:
     return FOLDER
 
 
-def report(document: Path, experiment: str) -> str:
-    """What `turnout report` prints.
+def report(document: Path, experiment: str, width: int) -> str:
+    """What `turnout report` prints on a terminal of this width.
 
     Raises:
         DemoError: The command failed.
     """
     command = [sys.executable, "-m", "turnout", "report", experiment, "--document", str(document)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+        env=os.environ | {"COLUMNS": str(width)},
+    )
     if done.returncode != 0:
         raise DemoError(f"`turnout report {experiment}` ended with {done.returncode}: {done.stderr or done.stdout}")
     return done.stdout

@@ -38,14 +38,14 @@ class Prompt:
 class Generator:
     """SmolLM2-135M in 4 bits, run by llama.cpp inside the process: fluent, not clever, and English only.
 
-    One core writes about 80 tokens a second, so four candidates of 20 tokens take about a
+    One core writes about 80 tokens a second, so four candidates of 16 tokens take about a
     second. One thread by default: with more, llama.cpp's threads wait for each other in a
     busy loop, which is fast on an idle machine and ten times slower on a busy one.
     """
 
     SYSTEM = "You are a friendly chat partner. Answer in one short sentence."
 
-    def load(self, max_tokens: int = 20, threads: int = 1, slots: int = 8) -> None:
+    def load(self, max_tokens: int = 16, threads: int = 1, slots: int = 8) -> None:
         self.max_tokens = max_tokens
         settings = xllamacpp.CommonParams()
         settings.model.path = str(model_file())
