@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, cast
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from turnout import telemetry
@@ -127,6 +127,7 @@ async def answers(pieces: list[bytes], turns: int) -> tuple[bytes, bool, list[tu
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(requests=[upgrading(b"")], last=b"GET / HTTP/1.1\r\n\r\n", cuts=[], turns=0)
 @given(requests=st.lists(GOOD, max_size=8), last=LAST, cuts=st.lists(st.integers(0, 3_000)), turns=st.integers(0, 3))
 def test_any_split_of_a_byte_stream_gives_the_same_answers(
     run: Run, requests: list[bytes], last: bytes, cuts: list[int], turns: int

@@ -71,16 +71,21 @@ class Intake:
     def feed(self, data: bytes) -> None:
         """Parse what came; complexity linear in its length."""
         try:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as stop:
-                rest: bytes | None = data[stop.args[0] :]
-                while rest is not None:
-                    rest = self._ignore_upgrade(rest)
+            rest = self._parse(data)
+            while rest is not None:
+                rest = self._ignore_upgrade(rest)
         except httptools.HttpParserError as error:
             self._parse_failed(error, data)
         if self.partial:
             self._received_part(len(data))
+
+    def _parse(self, data: bytes) -> bytes | None:
+        """Feed the parser; return what stands behind a head that asks for another protocol, else None."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stop:
+            return data[stop.args[0] :]  # leave this block before parsing on: `_parse_failed` reads `__context__`
+        return None
 
     def close(self) -> None:
         """Parse nothing more and forget what is not complete."""
@@ -135,11 +140,7 @@ class Intake:
             framing = b"transfer-encoding: chunked"
         self._parser = httptools.HttpRequestParser(_BehindUpgrade(self))
         self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
-        try:
-            self._parser.feed_data(rest)
-        except httptools.HttpParserUpgrade as stop:
-            return rest[stop.args[0] :]
-        return None
+        return self._parse(rest)
 
     def on_message_begin(self) -> None:
         self.partial = True
