@@ -6,7 +6,7 @@ Read by `sql.py` only; `memory.py` says the same in Python, and the contract sui
 ANALYSED = "reason IN ('SPLIT', 'EXTERNAL')"
 
 _UNITS = f"""
-units AS (
+units AS MATERIALIZED (
   SELECT unit, MIN(unit_type) AS unit_type, MIN(variant) AS variant, MIN(ts) AS t0
   FROM exposures
   WHERE experiment = :experiment AND phase = :phase AND {ANALYSED} AND ts < :as_of
@@ -16,7 +16,7 @@ units AS (
 """Analysed units with their first exposure; a unit seen in two variants belongs to none."""
 
 _EFFECTIVE = """
-effective AS (
+effective AS MATERIALIZED (
   SELECT o.ts, o.value, o.unit_type,
          CASE WHEN o.unit <> '' THEN o.unit ELSE COALESCE(NULLIF(p.unit, ''), x.unit, o.request_id) END AS unit
   FROM outcomes o
@@ -39,6 +39,7 @@ effective AS (
 
 An outcome with a request id alone belongs to the unit of that request: as its prediction says, else
 as its exposure says (predictions may be sampled), else to the request itself (it may be the unit).
+Materialized, because SQLite would otherwise walk all outcomes again for each unit.
 """
 
 METRIC = f"""
