@@ -131,15 +131,8 @@ class _Builder:
         return {**(spec.models if spec else {}), **overrides}
 
     def _variants(self, endpoint_name: str) -> Mapping[str, document.VariantSpec]:
-        found = self._experiment(endpoint_name)
+        found = self.document.experiment_on(endpoint_name)
         return found[1].variants if found else {}
-
-    def _experiment(self, endpoint_name: str) -> tuple[str, document.ExperimentSpec] | None:
-        """The experiment on an endpoint; admission lets there be at most one."""
-        for name, spec in self.document.experiments.items():
-            if spec.endpoint == endpoint_name:
-                return name, spec
-        return None
 
     async def _load(self, classes: Mapping[str, Any]) -> None:
         wanted = [alias for alias in sorted(self._used()) if not self.document.models[alias].code or alias in classes]
@@ -221,7 +214,7 @@ class _Builder:
         last = endpoint.Route("", spare) if spare else None
         if spare:
             self._same_contract(own, spare, f"endpoints.{name}.fallback")
-        found = self._experiment(name)
+        found = self.document.experiment_on(name)
         if found is None:
             route = endpoint.Route("", own, last)
             return self._made(name, spec, {"": route}, route)
