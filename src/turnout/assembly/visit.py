@@ -140,7 +140,7 @@ class Visit:
                 endpoint=chosen.name,
                 experiment=chosen.experiment,
                 phase=chosen.phase,
-                unit_type=chosen.unit_type,
+                unit_type=assigned.unit_type,
                 unit=assigned.unit or "",
                 variant=assigned.variant,
                 served=assigned.variant,
