@@ -51,13 +51,13 @@ def _body(url: str, endpoint: str, data: str | None, fields: tuple[str, ...]) ->
     if data is None:
         given: Any = {} if fields and not _example(url, endpoint) else _example(url, endpoint)
     elif not fields:
-        return _read(data)
+        return read(data)
     else:
-        given = _parsed(_read(data))
+        given = _parsed(read(data))
     if fields:
         if not isinstance(given, dict):
             raise InputError("--field needs a body that is a JSON object.", hint="Give the whole body with --data.")
-        given = given | dict(_field(text) for text in fields)
+        given = given | dict(field(text) for text in fields)
     return json.dumps(given).encode()
 
 
@@ -71,7 +71,7 @@ def _example(url: str, endpoint: str) -> Any:
     return known[endpoint].get("example") or {}
 
 
-def _read(data: str) -> bytes:
+def read(data: str) -> bytes:
     if data == "@-":
         return sys.stdin.buffer.read()
     if not data.startswith("@"):
@@ -91,9 +91,9 @@ def _parsed(body: bytes) -> Any:
         ) from error
 
 
-def _field(text: str) -> tuple[str, Any]:
+def field(text: str) -> tuple[str, Any]:
     """
-    >>> _field("user_id=u7"), _field("x=[1.5, 2]"), _field('id="7"')
+    >>> field("user_id=u7"), field("x=[1.5, 2]"), field('id="7"')
     (('user_id', 'u7'), ('x', [1.5, 2]), ('id', '7'))
     """
     name, found, value = text.partition("=")
