@@ -62,6 +62,57 @@ def test_a_model_that_does_not_load_says_why(make_host: MakeHost, scripted: Any)
     asyncio.run(run())
 
 
+def test_a_second_instance_that_does_not_load_gives_the_first_one_back(make_host: MakeHost, scripted: Any) -> None:
+    made: list[Any] = []
+
+    def factory() -> Any:
+        if made:
+            raise MemoryError("no room")
+        made.append(scripted(same))
+        return made[0]
+
+    async def run() -> None:
+        broken = make_host(factory, instances=2)
+        with pytest.raises(ModelError, match="MemoryError: no room"):
+            await broken.open()
+        await broken.close(30.0)
+        deadline = time.monotonic() + 10.0
+        while made[0].loaded and time.monotonic() < deadline:
+            await asyncio.sleep(0.001)
+        assert not made[0].loaded
+
+    asyncio.run(run())
+
+
+def test_an_unload_that_raises_is_logged(make_host: MakeHost, scripted: Any, caplog: pytest.LogCaptureFixture) -> None:
+    class Clingy(scripted):  # type: ignore[misc]
+        def unload(self) -> None:
+            raise RuntimeError("not yet")
+
+    async def run() -> None:
+        loaded = make_host(lambda: Clingy(same))
+        await loaded.open()
+        await loaded.close(5.0)
+
+    asyncio.run(run())
+    assert "turnout-rank-0: unloading failed" in caplog.text
+
+
+def test_an_unmeasured_native_model_finds_its_way_to_the_loop(
+    make_host: MakeHost, native_scripted: Any, soon: Soon
+) -> None:
+    async def run() -> None:
+        loaded = make_host(lambda: native_scripted(same))
+        await loaded.open()
+        assert loaded.stats()["execution"] == "thread"
+        for _ in range(100):
+            await loaded.submit(1, soon())
+        assert loaded.stats()["execution"] == "loop"
+        await loaded.close(1.0)
+
+    asyncio.run(run())
+
+
 def test_what_a_runtime_refuses_keeps_its_own_error(make_host: MakeHost, scripted: Any) -> None:
     def factory() -> Any:
         raise SpecError("not pinned", path="digest")

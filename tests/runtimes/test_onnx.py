@@ -124,6 +124,18 @@ def test_text_goes_in_and_out(graph: Graph, opened: Opened) -> None:
     assert runtime.predict([runtime.example()])
 
 
+def test_a_model_that_takes_no_zeros_has_no_example(graph: Graph, opened: Opened) -> None:
+    path = graph(
+        [("Reshape", ["x", "shape"], ["y"])],
+        {"x": ("FLOAT", ["b", "t"])},
+        {"y": ("FLOAT", ["b", 3])},
+        {"shape": np.array([-1, 3], np.int64)},
+    )
+    runtime = opened("onnx", path)
+    assert runtime.example() is None
+    assert runtime.predict([[1, 2, 3]])[0].tolist() == [1.0, 2.0, 3.0]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -61,6 +61,13 @@ def test_plain_pickles_load_too(tmp_path: Path, opened: Opened, pin: Pin, suffix
     assert opened("sklearn", path, pinned=pin(path)).predict([[1, 0, 0]])[0] == pytest.approx(2.0)
 
 
+def test_skops_files_load_without_running_code(tmp_path: Path, opened: Opened, pin: Pin) -> None:
+    skops = pytest.importorskip("skops.io", reason="skops is not installed")
+    path = tmp_path / "line.skops"
+    skops.dump(LinearRegression().fit(X, X[:, 0] * 2), path)
+    assert opened("sklearn", path, pinned=pin(path)).predict([[1, 0, 0]])[0] == pytest.approx(2.0)
+
+
 def test_without_a_pin_nothing_is_unpickled(tmp_path: Path, opened: Opened, pin: Pin) -> None:
     path, trace = tmp_path / "bomb.pkl", tmp_path / "trace"
     path.write_bytes(pickle.dumps(Bomb(trace)))

@@ -302,7 +302,9 @@ class Batcher:
     # Answering
 
     def deliver(self, batch: work.Batch) -> None:
-        """Give every row of a computed batch its answer."""
+        """Give every row of a computed batch its answer; a batch that was abandoned meanwhile is ignored."""
+        if batch not in self._running:
+            return
         self._running.discard(batch)
         count = len(batch.rows)
         compute_s = batch.compute_s

@@ -186,6 +186,7 @@ class Host:
             self._state = "failed"
             for loaded in self._instances:
                 loaded.end()
+            self._instances.clear()
             self._batcher.close()
             if isinstance(error, TurnoutError) or not isinstance(error, Exception):
                 raise
@@ -265,11 +266,9 @@ class Host:
             if not each.idle:
                 self._abandon(each, self._unloading)
                 continue
-            try:
-                await asyncio.wait_for(each.ask(each.unload), timeout_s)
-            except Exception:  # a border: the user's unload may raise anything
-                log.exception("model %s: unloading failed", self.alias)
             each.end()
+            if not await asyncio.to_thread(each.wait, timeout_s):
+                log.warning("model %s: unloading takes longer than %s s and goes on alone", self.alias, timeout_s)
         self._instances.clear()
 
     def _unloading(self) -> UnavailableError:
@@ -379,7 +378,8 @@ class Host:
         self._batcher.deliver(batch)
         if self._execution == "auto" and self._native:
             capped = min(spent_s, 4 * LOOP_S)  # one pause of the machine must not move the model
-            self._loop_s += batcher.SMOOTHING * (capped - min(self._loop_s, 4 * LOOP_S))
+            before_s = min(self._loop_s, 4 * LOOP_S)
+            self._loop_s = before_s + batcher.SMOOTHING * (capped - before_s)
             self._on_loop = self._wants_loop()
 
     def _wants_loop(self) -> bool:
@@ -477,6 +477,7 @@ class Host:
         rows = self._batcher.computed_rows if opened else 0
         return {
             "state": self._state,
+            "healthy": self.healthy,
             "version": self.version,
             "execution": "loop" if self._on_loop else "thread",
             "instances": len(self._instances),

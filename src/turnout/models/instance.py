@@ -8,6 +8,7 @@ process from ending.
 import asyncio
 import collections
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -18,6 +19,8 @@ from typing import Any, TypeVar
 
 from turnout.models import work
 from turnout.runtimes import base
+
+log = logging.getLogger("turnout.models")
 
 T = TypeVar("T")
 
@@ -104,11 +107,13 @@ class Instance:
         finally:
             self.busy_since = None
 
-    def unload(self) -> None:
-        """Give the runtime's memory back. In the thread."""
+    def _unload(self) -> None:
         runtime, self.runtime = self.runtime, None
-        if runtime is not None:
-            runtime.unload()
+        try:
+            if runtime is not None:
+                runtime.unload()
+        except Exception:  # a border: the user's unload may raise anything
+            log.exception("%s: unloading failed", self._thread.name)
 
     def retire(self) -> None:
         """Give the thread up; when its call comes back, the thread ends."""
@@ -116,8 +121,14 @@ class Instance:
         self._inbox.put(None)
 
     def end(self) -> None:
-        """Let the thread end after what it was asked before."""
+        """Unload and let the thread end, after what it was asked before."""
+        self._inbox.put(self._unload)
         self._inbox.put(None)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether the thread ended within `timeout_s`. Blocks."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
 
 class Stream:
