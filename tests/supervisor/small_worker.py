@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -53,7 +54,8 @@ class SmallWorker:
                 self.prepared.pop(generation, None)
             case control.Status():
                 return control.StatusReply(payload=json.dumps(self.status()).encode())
-            case control.Drain(linger_s=linger_s):
+            case control.Drain(linger_s=linger_s, notice_s=notice_s):
+                await asyncio.sleep(notice_s)
                 await self.drain(linger_s)
                 asyncio.get_running_loop().call_later(0.05, self.done.set)
                 return control.Drained()
@@ -89,6 +91,8 @@ class SmallWorker:
         if "die in commit" in text and self.settings.slot == 1 and "w1.2" in self.settings.worker:
             os._exit(8)
         self.text = text
+        if "freeze" in text and self.settings.worker == "w0.1":
+            asyncio.get_running_loop().call_later(0.1, time.sleep, 600)
         if self.server is None:
             assert self.channel is not None
             sock = socket.socket(fileno=self.settings.listen_fd)

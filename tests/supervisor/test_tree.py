@@ -322,3 +322,42 @@ def test_workers_that_do_not_come_up_end_the_start_with_their_obituary(
                 await running.task
 
     asyncio.run(run())
+
+
+def test_a_worker_that_says_nothing_any_more_is_replaced(settings: Settings, serve: Serve) -> None:
+    async def run() -> None:
+        async with serve(dataclasses.replace(settings, silent_s=0.5)) as running:
+            await running.ready()
+            running.source.save("freeze")
+            status = await running.until(lambda now: now["converged"] and now["workers"][0]["restarts"] == 1)
+            assert texts(status) == ["freeze"]
+
+    asyncio.run(run())
+
+
+def test_with_a_notice_new_callers_are_still_answered_while_it_lasts(settings: Settings, serve: Serve) -> None:
+    async def run() -> None:
+        async with serve(dataclasses.replace(settings, notice_s=1.0)) as running:
+            await running.ready()
+            running.server.stop()
+            for _ in range(5):
+                assert (await running.ask())["text"] == "first"
+            await asyncio.wait_for(running.task, 10)
+
+    asyncio.run(run())
+
+
+def test_the_supervisor_counts_restarts_and_shows_refusals_as_metrics(settings: Settings, serve: Serve) -> None:
+    async def run() -> None:
+        async with serve(settings) as running:
+            status = await running.ready()
+            running.kill(status, 0)
+            await running.until(lambda now: now["converged"] and now["workers"][0]["restarts"] == 1)
+            running.source.save("refuse")
+            await running.until(lambda now: now["refused"] is not None)
+            lines = telemetry.render(await running.server.metrics()).decode().splitlines()
+            assert f"{telemetry.WORKER_RESTARTS} 1" in lines
+            assert f"{telemetry.DOCUMENT_REFUSED} 1" in lines
+            assert f"{telemetry.WORKERS_MISSING} 0" in lines
+
+    asyncio.run(run())

@@ -150,6 +150,12 @@ class Project:
         _, _, body = await exchange(self.port, "GET", "/status")
         return dict(json.loads(body))
 
+    async def unready(self) -> None:
+        """Poll `/readyz` until it says no."""
+        async with asyncio.timeout(DEADLINE_S):
+            while (await exchange(self.port, "GET", "/readyz"))[0] != 503:
+                await asyncio.sleep(0.01)
+
     async def metrics(self) -> str:
         _, _, body = await exchange(self.port, "GET", "/metrics")
         return body.decode()

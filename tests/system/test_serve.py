@@ -312,3 +312,18 @@ def test_metrics_add_up_over_workers(project: Any, load: Loading) -> None:
         assert "turnout_worker_restarts_total 0" in text
 
     asyncio.run(run())
+
+
+def test_during_the_notice_the_server_is_unready_and_still_answers(project: Any, load: Loading) -> None:
+    project.start("--notice", "1s")
+
+    async def run() -> None:
+        async with load(project) as made:
+            await some(made, 20)
+            project.send(signal.SIGTERM)
+            await project.unready()
+            await some(made, 20)
+            assert made.failures + made.turned_away == []
+        assert project.stop() == 0
+
+    asyncio.run(run())

@@ -82,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. User errors are one clear text on stderr, never a traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result = group.main(given, prog_name="turnout", standalone_mode=False)
+        colour = False if os.environ.get("NO_COLOR") else None
+        result = group.main(given, prog_name="turnout", standalone_mode=False, color=colour)
     except click.ClickException as error:
         error.show()
         return error.exit_code

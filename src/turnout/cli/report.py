@@ -1,12 +1,15 @@
 """`turnout report`: ships what still waits, reads the store, shows how the variants compare."""
 
 import os
+import re
 import time
+from collections import Counter
 
 import click
 
-from turnout.cli import documents, exits, places, report_text, screen
-from turnout.errors import NotFoundError, StoreError
+from turnout import telemetry
+from turnout.cli import documents, exits, places, remote, report_text, screen
+from turnout.errors import NotFoundError, StoreError, UnavailableError
 from turnout.recorder import app as recorder
 from turnout.reports import experiment as experiments
 from turnout.reports import tables
@@ -56,6 +59,24 @@ def command(  # noqa: PLR0913  # click hands over every option
         admitted = documents.in_force(place, secrets_folder=secrets_folder)
 
 
+DROPPED = re.compile(rf'^{telemetry.EVENTS_DROPPED}{{type="([^"]*)",variant="([^"]*)".*}} ([0-9.e+]+)$', re.MULTILINE)
+
+
+def dropped(place: places.Place) -> dict[str, int]:
+    """Events that the running server could not keep, by type and variant; empty if none, or if no server runs."""
+    server = place.running()
+    if server is None:
+        return {}
+    try:
+        text = remote.ask(server.url, "/metrics", timeout_s=5.0).body.decode()
+    except UnavailableError:
+        return {}
+    found: Counter[str] = Counter()
+    for kind, variant, count in DROPPED.findall(text):
+        found[f"{kind} {variant}".strip()] += int(float(count))
+    return {name: count for name, count in found.items() if count}
+
+
 def reports(
     place: places.Place, admitted: snapshot.Snapshot, url: str, experiment: str | None, phase: str
 ) -> list[tables.Report]:
@@ -80,6 +101,8 @@ def reports(
     recorder.ship_once(place.state, url)
     opened = catalog.open_store(url, read_only=True)
     try:
-        return [experiments.report(opened, admitted, name, now=time.time(), phase=phase) for name in names]
+        lost = dropped(place)
+        now = time.time()
+        return [experiments.report(opened, admitted, name, now=now, phase=phase, dropped=lost) for name in names]
     finally:
         opened.close()

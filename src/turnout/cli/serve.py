@@ -51,6 +51,7 @@ DURATION, SIZE = Quantity("duration"), Quantity("size")
 @click.option("--idle", "idle_s", type=DURATION, metavar="TIME", help="Close a connection idle for so long.  [75s]")
 @click.option("--linger", "linger_s", type=DURATION, metavar="TIME", help="At the end, keep idle connections.  [500ms]")
 @click.option("--drain", "drain_s", type=DURATION, metavar="TIME", help="At the end, wait for replies.  [30s]")
+@click.option("--notice", "notice_s", type=DURATION, metavar="TIME", help="At the end, first be unready.  [0s]")
 @click.option("--prepare", "prepare_s", type=DURATION, metavar="TIME", help="Longest load of a document.  [5m]")
 def command(**options: Any) -> int:
     """Serve DOCUMENT (default turnout.yaml), or MODEL_FILE without any YAML.

@@ -83,6 +83,8 @@ class Worker:
             case control.MetricsRequest():
                 return control.MetricsReply(families=self.registry.snapshot())
             case control.Drain():
+                self.home.draining = True
+                await asyncio.sleep(message.notice_s)
                 await self._drain(message.linger_s)
                 return control.Drained()
             case _:

@@ -7,6 +7,7 @@ many workers costs little.
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -55,7 +56,8 @@ async def serve(settings: Settings, *, started: float) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
-    loop.add_signal_handler(signal.SIGHUP, server.reload)
+    had_terminal = _has_terminal()
+    loop.add_signal_handler(signal.SIGHUP, lambda: _hung_up(server, had_terminal=had_terminal))
     try:
         await server.run()
     except tree.Refused as refused:
@@ -65,6 +67,22 @@ async def serve(settings: Settings, *, started: float) -> int:
         complain(f"turnout serve: {error}")
         return FAILED
     return OK
+
+
+def _hung_up(server: tree.Tree, *, had_terminal: bool) -> None:
+    """SIGHUP is somebody asking for a reload, or the terminal that was closed."""
+    if had_terminal and not _has_terminal():
+        server.stop()
+    else:
+        server.reload()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def refused_text(document: str, refused: tree.Refused) -> str:

@@ -107,8 +107,12 @@ class Child:
             return f"killed by {signal.Signals(-status).name}"
         return f"killed by signal {-status}"
 
-    async def drain(self, *, linger_s: float, timeout_s: float) -> bool:
+    async def drain(self, *, linger_s: float, timeout_s: float, notice_s: float = 0.0) -> bool:
         """Let it answer what it has accepted, then see it off.
+
+        Args:
+            linger_s, notice_s: As in `control.Drain`.
+            timeout_s: For the replies in flight, beyond both.
 
         Returns:
             Whether it left in time and by itself; if not, it was killed.
@@ -117,7 +121,8 @@ class Child:
             return True
         self.state = "draining"
         try:
-            await self.ask(control.Drain(linger_s=linger_s), linger_s + timeout_s)
+            drain = control.Drain(linger_s=linger_s, notice_s=notice_s)
+            await self.ask(drain, notice_s + linger_s + timeout_s)
         except UnavailableError:
             clean = self.exited.done() and self.exited.result() == 0
         else:

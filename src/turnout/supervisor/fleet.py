@@ -340,14 +340,33 @@ class Fleet:
 
     # -- the end --------------------------------------------------------------------------------
 
-    async def _see_off(self, one: child.Child) -> None:
-        if not await one.drain(linger_s=self.settings.linger_s, timeout_s=self.settings.drain_s):
+    async def watch(self, slot: Slot) -> None:
+        """Kill the slot's worker when it has been silent for too long; `keep` then starts another."""
+        silent_s = self.settings.silent_s
+        while True:
+            await asyncio.sleep(silent_s / 4)
+            one = slot.worker
+            if one is None or one.state != "ready":
+                continue
+            try:
+                await one.ask(control.Status(), silent_s)
+            except UnavailableError:
+                if one in self.serving:
+                    log.error("%s has been silent for %g s; it is replaced", one, silent_s)
+                    await one.kill()
+
+    async def _see_off(self, one: child.Child, notice_s: float = 0.0) -> None:
+        settings = self.settings
+        if not await one.drain(linger_s=settings.linger_s, timeout_s=settings.drain_s, notice_s=notice_s):
             log.warning("%s did not drain within %g s and was killed", one, self.settings.drain_s)
 
     async def drain(self) -> None:
         """Let every worker answer what it accepted; a half-started one is simply stopped."""
         members = self._members
-        await asyncio.gather(*(self._see_off(one) if one in members else one.kill() for one in list(self._alive)))
+        notice_s = self.settings.notice_s
+        await asyncio.gather(
+            *(self._see_off(one, notice_s) if one in members else one.kill() for one in list(self._alive))
+        )
 
     async def kill(self) -> None:
         """Stop every worker at once."""

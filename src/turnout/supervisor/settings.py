@@ -60,6 +60,14 @@ class Settings:
     drain_s: float = 30.0
     """Seconds a draining worker may take to answer what it has accepted; then it is killed."""
 
+    notice_s: float = 0.0
+    """Seconds to go on serving at the end, with `/readyz` saying no, before draining: the time a load balancer needs
+    to look elsewhere. 0 where nobody balances; Kubernetes wants about 5."""
+
+    silent_s: float = 60.0
+    """Seconds after which a worker that answers nothing on its control channel is taken for stuck and replaced; 0
+    never does. Long, because Python code that holds the interpreter for a while is slow, not stuck."""
+
     prepare_s: float = 300.0
     """Seconds a worker may take to build and warm a document. Generous: large models load slowly."""
 

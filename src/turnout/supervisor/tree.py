@@ -31,8 +31,6 @@ RECORDER = (sys.executable, "-m", "turnout.recorder.app")
 STATUS_S = 2.0
 """How long a status or metrics request waits for one worker; a silent one is reported as such."""
 
-RESTARTS = "turnout_worker_restarts_total"
-
 
 class Source(Protocol):
     """Where the document comes from; `sources.base.Source`."""
@@ -158,6 +156,8 @@ class Tree:
             self._on_ready(await self.status())
         for slot in workers.slots:
             self._spawn_task(workers.keep(slot))
+            if self.settings.silent_s:
+                self._spawn_task(workers.watch(slot))
         self._spawn_task(self._watch(workers))
         self._spawn_task(self._reload_when_asked(workers))
         if self.settings.reload:
@@ -338,8 +338,16 @@ class Tree:
 
     def _own_metrics(self, workers: fleet.Fleet) -> list[telemetry.FamilySnapshot]:
         registry = telemetry.Registry()
-        restarts = registry.counter(RESTARTS, "Workers started after one had died.")
+        restarts = registry.counter(telemetry.WORKER_RESTARTS, "Workers started after one had died.")
         restarts.labels().inc(sum(slot.restarts for slot in workers.slots))
+        missing = sum(slot.worker is None or slot.worker.exited.done() for slot in workers.slots)
+        levels = (
+            (telemetry.WORKERS_MISSING, "Worker slots without a worker.", missing),
+            (telemetry.DOCUMENT_REFUSED, "1 while the document on disk is not in force.", workers.refused is not None),
+            (telemetry.RELOAD_FAILED, "1 while the last reload has failed.", workers.reload_failed is not None),
+        )
+        for name, text, level in levels:
+            registry.gauge(name, text).labels().set(float(level))
         return registry.snapshot()
 
     async def status(self) -> dict[str, Any]:

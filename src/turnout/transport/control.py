@@ -137,9 +137,15 @@ class Metrics(Struct, tag=True, frozen=True):
 
 
 class Drain(Struct, tag=True, frozen=True, kw_only=True):
-    """Supervisor -> child: accept nothing new, finish what runs, flush, then say `Drained`."""
+    """Supervisor -> child: accept nothing new, finish what runs, flush, then say `Drained`.
+
+    Attributes:
+        linger_s: How long idle connections are kept.
+        notice_s: How long to go on serving before, not ready any more, so that load balancers look elsewhere.
+    """
 
     linger_s: float
+    notice_s: float = 0.0
 
 
 class Drained(Struct, tag=True, frozen=True):
