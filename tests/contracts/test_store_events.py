@@ -2,7 +2,6 @@
 
 import msgspec
 import pytest
-
 from tests.contracts.event_stores import (
     PHASE,
     Put,
@@ -15,6 +14,7 @@ from tests.contracts.event_stores import (
     store,
     subject,
 )
+
 from turnout.stores import base
 
 __all__ = ["postgresql_url", "put", "sqlite_template", "store"]

@@ -1,7 +1,6 @@
 """What every event store answers to reports."""
 
 import pytest
-
 from tests.contracts.event_stores import (
     PHASE,
     Put,
@@ -13,6 +12,7 @@ from tests.contracts.event_stores import (
     sqlite_template,
     store,
 )
+
 from turnout.stores import base
 
 __all__ = ["postgresql_url", "put", "sqlite_template", "store"]

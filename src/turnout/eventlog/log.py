@@ -96,6 +96,7 @@ class EventLog:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Handle | None = None
         self._closed = False
+        self._failing = False
         self._encode = msgspec.msgpack.Encoder().encode
         self._dropped = registry.counter(
             "turnout_events_dropped_total",
@@ -235,11 +236,14 @@ class EventLog:
                     self._rotate()
         except OSError as error:
             self._failures.inc()
-            text = "cannot write events (%s); %d wait in memory and are retried. Free space in %s"
-            _log.warning(text, error, self.waiting, self._directory)
+            if not self._failing:
+                text = "cannot write events (%s); they wait in memory and are retried. Free space in %s"
+                _log.warning(text, error, self._directory)
+            self._failing = True
             if self._segment is not None and self._segment.broken:
                 self._rotate()
             return False
+        self._failing = False
         self._done += len(self._stuck)
         self._stuck, self._stuck_frame = [], b""
         return True

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
 
@@ -44,20 +44,19 @@ def engine(url: str, *, read_only: bool = False) -> sa.Engine:
     """An engine for a store's URL.
 
     Args:
-        url: `sqlite:///PATH` or `postgresql://...`.
+        url: `sqlite:///PATH`, percent-encoded, or `postgresql://...`.
         read_only: Never create or change anything.
 
     Raises:
-        StoreError: The URL is none of these, or the file to read does not exist.
+        StoreError: The URL cannot be read, or the file to read does not exist.
     """
+    backend, _, place = url.partition("://")
+    if backend.partition("+")[0] == "sqlite":
+        return _sqlite(Path(unquote(place.removeprefix("/"))), read_only=read_only)
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:
         raise StoreError("the store's URL cannot be read.", hint="Write sqlite:///PATH or postgresql://...") from error
-    if parsed.get_backend_name() == "sqlite":
-        return _sqlite(Path(parsed.database or ""), read_only=read_only)
-    if parsed.get_backend_name() != "postgresql":
-        raise StoreError(f"store {parsed.get_backend_name()!r} is unknown.", hint="Use sqlite or postgresql.")
     return sa.create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=1,

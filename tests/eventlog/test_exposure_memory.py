@@ -1,0 +1,47 @@
+"""First exposures are logged, repeats are not, and forgetting only repeats."""
+
+from turnout.eventlog import memory
+
+DAY = 86_400.0
+
+
+def test_only_the_first_exposure_of_a_unit_counts() -> None:
+    seen = memory.ExposureMemory()
+
+    assert [seen.first("x", "p", "u", now) for now in (10.0, 10.0, 5_000.0)] == [True, False, False]
+
+
+def test_another_experiment_phase_or_unit_is_another_exposure() -> None:
+    seen = memory.ExposureMemory()
+    seen.first("x", "p", "u", 0.0)
+
+    assert seen.first("y", "p", "u", 0.0)
+    assert seen.first("x", "q", "u", 0.0)
+    assert seen.first("x", "p", "v", 0.0)
+
+
+def test_a_unit_is_logged_once_more_on_each_further_day() -> None:
+    seen = memory.ExposureMemory()
+
+    found = [seen.first("x", "p", "u", now) for now in (DAY - 1, DAY, DAY + 1, 3 * DAY)]
+
+    assert found == [True, True, False, True]
+
+
+def test_the_least_recently_seen_is_forgotten_first() -> None:
+    seen = memory.ExposureMemory(capacity=2)
+    for unit in ("a", "b", "a", "c"):  # "b" goes
+        seen.first("x", "p", unit, 0.0)
+
+    assert len(seen) == 2
+    assert [seen.first("x", "p", unit, 0.0) for unit in ("a", "c", "b")] == [False, False, True]
+
+
+def test_an_exposure_taken_back_is_tried_again() -> None:
+    seen = memory.ExposureMemory()
+    seen.first("x", "p", "u", 0.0)
+
+    seen.forget("x", "p", "u")
+    seen.forget("x", "p", "never seen")
+
+    assert seen.first("x", "p", "u", 0.0)
