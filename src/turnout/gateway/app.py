@@ -24,6 +24,8 @@ from turnout.transport import control, http, loop, server
 logger = logging.getLogger("turnout.gateway")
 
 OVERVIEW_TIMEOUT_S = 5.0
+HEALTH_EVERY_S = 1.0
+"""How often a worker looks whether one of its models hung more often than it may be replaced."""
 
 
 class Worker:
@@ -67,8 +69,19 @@ class Worker:
         sock = socket.socket(fileno=self.settings.control_fd)
         self._channel = await control.connect(sock, on_message=self._hear, on_close=self._leave)
         self._channel.send(control.Hello(worker=self.settings.worker, pid=os.getpid()))
+        self._look_after_models()
         await self._done.wait()
         self._channel.close()
+
+    def _look_after_models(self) -> None:
+        """Leave when a model is beyond repair: the supervisor starts a successor on the same socket."""
+        current = self.home.current
+        ill = [alias for alias, host in current.hosts.items() if not host.healthy] if current else []
+        if ill:
+            logger.error("model %s cannot be repaired in this process; worker leaves", ", ".join(ill))
+            self._leave()
+        elif not self._done.is_set():
+            asyncio.get_running_loop().call_later(HEALTH_EVERY_S, self._look_after_models)
 
     async def _hear(self, message: Any) -> Any:
         match message:
