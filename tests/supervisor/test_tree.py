@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from turnout import telemetry
 from turnout.errors import ConflictError, UnavailableError
 from turnout.supervisor import lastgood, statefolder, tree
 from turnout.supervisor.settings import Settings
