@@ -69,18 +69,18 @@ class Child:
             UnavailableError: The worker is gone, or silent for `timeout_s`.
         """
         if self._channel is None or self.exited.done():
-            raise UnavailableError(f"{self} is gone ({self.obituary})")
+            raise UnavailableError(f"{self} is gone ({self.obituary}).")
         try:
             return await self._channel.request(message, timeout_s)
         except DeadlineError as exc:
-            raise UnavailableError(f"{self} gave no answer within {timeout_s:g} s") from exc
+            raise UnavailableError(f"{self} gave no answer within {timeout_s:g} s.") from exc
         except OverloadError as exc:
             raise UnavailableError(f"{self} does not keep up: {exc.message}") from exc
         except UnavailableError as exc:
             if self._channel.open:
                 raise UnavailableError(f"{self} failed: {exc.message}") from exc
             await self._leaves(1.0)  # the channel closes a moment before the exit status is known
-            raise UnavailableError(f"{self} is gone ({self.obituary})") from exc
+            raise UnavailableError(f"{self} is gone ({self.obituary}).") from exc
 
     async def until(self, moment: asyncio.Future[None], what: str, timeout_s: float) -> None:
         """Wait for `greeted` or `in_force`.
@@ -92,8 +92,8 @@ class Child:
         if moment.done():
             return
         if self.exited.done():
-            raise UnavailableError(f"{self} died before it {what} ({self.obituary})")
-        raise UnavailableError(f"{self} had not {what} after {timeout_s:g} s")
+            raise UnavailableError(f"{self} died before it {what} ({self.obituary}).")
+        raise UnavailableError(f"{self} had not {what} after {timeout_s:g} s.")
 
     @property
     def obituary(self) -> str:

@@ -154,7 +154,7 @@ class Fleet:
                 self._pending, self._retry = files, True
                 self._wake.set()
                 return swap.Refusal(
-                    errors=(swap.problem("no worker is up; the next one to start tries it"),), lost=True
+                    errors=(swap.problem("no worker is up; the next one to start tries it."),), lost=True
                 )
             verdict = await self._prepare(peers, files)
             if isinstance(verdict, swap.Refusal) and verdict.split:

@@ -55,7 +55,7 @@ def load(folder: Path, stage: str) -> Accepted | None:
         return None
     except (OSError, msgspec.DecodeError) as exc:
         raise SpecError(
-            f"the stored last good document cannot be read: {exc}",
+            f"the stored last good document cannot be read: {exc}.",
             file=str(path),
             hint="Delete the file and start with a document that passes `turnout check`.",
         ) from exc

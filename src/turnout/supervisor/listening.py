@@ -22,7 +22,7 @@ def address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as exc:
         raise ConflictError(
-            f"cannot listen on host {host!r}: {exc.strerror or exc}",
+            f"cannot listen on host {host!r}: {exc.strerror or exc}.",
             hint="Give an address of this machine: --host 127.0.0.1 for this machine only, 0.0.0.0 for all.",
         ) from exc
     family, _, _, _, place = found[0]
@@ -40,7 +40,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as exc:
         sock.close()
         raise ConflictError(
-            f"cannot listen on {host}:{port}: {exc.strerror}", hint="Choose another --port, or another --host."
+            f"cannot listen on {host}:{port}: {exc.strerror}.", hint="Choose another --port, or another --host."
         ) from exc
     return sock
 
@@ -62,7 +62,7 @@ def refuse_taken(host: str, port: int) -> None:
             probe.bind(place)
         except OSError as exc:
             raise ConflictError(
-                f"port {port} on {host} is not free: {exc.strerror}",
+                f"port {port} on {host} is not free: {exc.strerror}.",
                 hint="Stop what listens there, or choose another --port (0 takes a free one).",
             ) from exc
 

@@ -115,7 +115,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             if KUBERNETES.search(name):
                 continue
             raise SpecError(
-                f"unknown environment variable {name}",
+                f"unknown environment variable {name}.",
                 hint=f"Known: {', '.join(sorted(types))}. Unset it or correct it.",
             )
         try:

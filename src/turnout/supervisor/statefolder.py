@@ -61,7 +61,7 @@ class Claim:
             lock = (self.folder / LOCK).open("ab")
         except OSError as exc:
             raise ConflictError(
-                f"the state folder {self.folder} cannot be used: {exc.strerror}",
+                f"the state folder {self.folder} cannot be used: {exc.strerror}.",
                 hint="Give a folder this user may write to with --state DIR.",
             ) from exc
         try:
@@ -71,7 +71,7 @@ class Claim:
             other = running(self.folder)
             who = f"a server (pid {other.pid}, {other.url})" if other else "a server that is just starting or stopping"
             raise ConflictError(
-                f"{who} already uses the state folder {self.folder}",
+                f"{who} already uses the state folder {self.folder}.",
                 hint="Stop it first, or give this one a folder of its own with --state DIR.",
             ) from exc
         self._lock = lock

@@ -109,7 +109,7 @@ def _judge(
     prepared = [reply for reply in replies if isinstance(reply, control.Prepared)]
     refusals = [reply for reply in replies if isinstance(reply, control.Refused)]
     if refusals:  # all workers read the same text: one list of errors says it all
-        return Refusal(errors=tuple(refusals[0].errors) or (problem("the document was refused without a reason"),))
+        return Refusal(errors=tuple(refusals[0].errors) or (problem("the document was refused without a reason."),))
     if len(prepared) < len(replies):
         lost = [
             problem(
@@ -122,7 +122,7 @@ def _judge(
         return Refusal(errors=tuple(lost), lost=True)
     revisions = sorted({reply.revision for reply in prepared})
     if len(revisions) != 1:
-        text = f"the workers read different contents for the same document: revisions {', '.join(revisions)}"
+        text = f"the workers read different contents for the same document: revisions {', '.join(revisions)}."
         hint = "A model file or variable changed while it was read; save the document once more."
         return Refusal(errors=(problem(text, hint=hint),), split=True)
     first = prepared[0]
