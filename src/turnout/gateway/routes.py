@@ -102,8 +102,8 @@ class Routes:
         try:
             return units.duration(text.decode("latin-1"))
         except TurnoutError as error:
-            text = f"header Turnout-Deadline: {error.message}"
-            raise InputError(text, path="header:Turnout-Deadline", hint=error.hint) from error
+            told = f"header Turnout-Deadline: {error.message}"
+            raise InputError(told, path="header:Turnout-Deadline", hint=error.hint) from error
 
     def _origin(self, guest: visit.Visit) -> tuple[tuple[bytes, bytes], ...]:
         """Revision, experiment and served variant as headers, built once per combination."""
