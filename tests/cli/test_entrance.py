@@ -1,5 +1,6 @@
 """The entrance: what is loaded, what is said, how it ends."""
 
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -12,7 +13,8 @@ import click
 import pytest
 
 import turnout as package
-from turnout.cli import app
+from turnout.cli import app, serve
+from turnout.supervisor import settings
 
 Turnout = Callable[..., Any]
 HEAVY = ("rich", "pydantic", "numpy", "sqlalchemy", "alembic", "scipy", "onnxruntime", "turnout.gateway.app")
@@ -95,3 +97,10 @@ def test_a_size_without_unit_is_wrong_usage(turnout: Turnout) -> None:
     ended = turnout("serve", "--max-body", "16")
     assert ended.status == 2
     assert "16MiB" in ended.err
+
+
+def test_serve_lists_every_variable_and_every_option_is_a_setting(turnout: Turnout) -> None:
+    names = {field.name for field in dataclasses.fields(settings.Settings)}
+    text = turnout("serve", "--help").out
+    assert all(f"  TURNOUT_{name.upper()}\n" in text for name in names)
+    assert {parameter.name for parameter in serve.command.params} <= names

@@ -34,7 +34,7 @@ Exit status:
   130  interrupted
 
 \b
-Every option of `serve` can be given as a variable, such as TURNOUT_WORKERS=2.
+`serve` takes variables too, such as TURNOUT_WORKERS=2; `serve --help` lists them.
 NO_COLOR=1 turns colours off; piped output has none. --json is for machines.
 """
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,12 @@ class Quantity(click.ParamType[float]):
 DURATION, SIZE = Quantity("duration"), Quantity("size")
 
 
-@click.command(short_help="Serve a document, or a model file as it is.")
+EPILOG = "\b\nVariables, in the unit their name ends with; an option wins:\n" + "\n".join(
+    f"  {supervisor_settings.PREFIX}{field.name.upper()}" for field in fields(supervisor_settings.Settings)
+)
+
+
+@click.command(short_help="Serve a document, or a model file as it is.", epilog=EPILOG)
 @click.argument("document", required=False, metavar="[DOCUMENT | MODEL_FILE]")
 @click.option("--host", "listen_host", metavar="ADDRESS", help="Address to listen on.  [127.0.0.1]")
 @click.option("--port", "listen_port", type=click.IntRange(0, 65_535), help="TCP port; 0 takes a free one.  [8000]")
