@@ -65,29 +65,11 @@ class Journal:
         )
         self.assignments = registry.counter(telemetry.ASSIGNMENTS, "Assignments by reason.", ("experiment", "reason"))
         self.exposed = registry.counter(telemetry.EXPOSURES, "Exposures logged.", ("experiment", "variant"))
-        self._children: dict[tuple[object, ...], telemetry.Counter] = {}
-        self._timers: dict[tuple[object, ...], telemetry.Histogram] = {}
 
     def open(self, current: "assembly.Assembly", chosen: endpoint.Endpoint, request: endpoint.Incoming) -> "Visit":
         """Begin the record of one request; it counts as in flight until finished."""
         current.enter()
         return Visit(self, current, chosen, request)
-
-    def count(self, family: telemetry.Family[telemetry.Counter], *labels: str) -> None:
-        """Add one to the child of these labels; children are looked up once."""
-        key = (id(family), *labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = family.labels(*labels)
-        child.inc()
-
-    def time(self, family: telemetry.Family[telemetry.Histogram], seconds: float, *labels: str) -> None:
-        """Observe one duration under these labels."""
-        key = (id(family), *labels)
-        child = self._timers.get(key)
-        if child is None:
-            child = self._timers[key] = family.labels(*labels)
-        child.observe(seconds)
 
 
 class Visit:
@@ -128,11 +110,12 @@ class Visit:
         if assigned is None:
             return
         journal, chosen, request = self.journal, self.endpoint, self.request
-        journal.count(journal.assignments, chosen.experiment, assigned.reason)
-        if not journal.exposures.first(chosen.experiment, chosen.phase, assigned.unit or request.id, request.ts):
+        journal.assignments.labels(chosen.experiment, assigned.reason).inc()
+        who = assigned.unit or request.id
+        if not journal.exposures.first(chosen.experiment, chosen.phase, who, request.ts):
             return
-        journal.count(journal.exposed, chosen.experiment, assigned.variant)
-        journal.events.append(
+        journal.exposed.labels(chosen.experiment, assigned.variant).inc()
+        taken = journal.events.append(
             Exposure(
                 event_id=journal.new_id(),
                 ts=request.ts,
@@ -150,6 +133,8 @@ class Visit:
                 request_id=request.id,
             )
         )
+        if not taken:
+            journal.exposures.forget(chosen.experiment, chosen.phase, who)
 
     def fall_back(self, route: endpoint.Route, cause: TurnoutError) -> None:
         """The chosen route failed; `route` answers in its place."""
@@ -211,15 +196,15 @@ class Visit:
 
     def _count(self, status: str, latency_s: float) -> None:
         journal, name = self.journal, self.endpoint.name
-        journal.count(journal.requests, name, self.endpoint.experiment, self.variant, status)
-        journal.time(journal.duration, latency_s, name, self.variant)
+        journal.requests.labels(name, self.endpoint.experiment, self.variant, status).inc()
+        journal.duration.labels(name, self.variant).observe(latency_s)
         if self.call is None:
             return
         pipeline = self.call.pipeline
         for step in self.call.steps:
-            journal.time(journal.steps, step.duration_s, pipeline, step.name, step.model)
+            journal.steps.labels(pipeline, step.name, step.model).observe(step.duration_s)
             if step.error:
-                journal.count(journal.step_errors, pipeline, step.name, step.model, step.error)
+                journal.step_errors.labels(pipeline, step.name, step.model, step.error).inc()
 
 
 def _status(error: BaseException | None, *, served: bool) -> tuple[str, str]:
