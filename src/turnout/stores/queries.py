@@ -44,7 +44,7 @@ Materialized, because SQLite would otherwise walk all outcomes again for each un
 
 METRIC = f"""
 WITH {_UNITS}, {_EFFECTIVE},
-sums AS (
+sums AS MATERIALIZED (
   SELECT u.unit, {{value}} AS x
   FROM units u JOIN effective e
     ON e.unit = u.unit AND e.ts >= u.t0 AND e.ts < u.t0 + :window_s

@@ -39,6 +39,11 @@ _WRITER_PRAGMAS = (
     "PRAGMA cache_size=-4000",
 )
 
+_READER_PRAGMAS = (
+    "PRAGMA temp_store=MEMORY",  # sorting 100,000 units through temporary files took 27 s instead of 2 on a busy disk
+    "PRAGMA cache_size=-65536",
+)
+
 
 def engine(url: str, *, read_only: bool = False) -> sa.Engine:
     """An engine for a store's URL.
@@ -75,7 +80,7 @@ def _sqlite(path: Path, *, read_only: bool) -> sa.Engine:
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, check_same_thread=False)
-        for pragma in () if read_only else _WRITER_PRAGMAS:
+        for pragma in _READER_PRAGMAS if read_only else _WRITER_PRAGMAS:
             connection.execute(pragma)
         return connection
 
