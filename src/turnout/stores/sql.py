@@ -92,7 +92,7 @@ def _translated(doing: str) -> Iterator[None]:
     """Driver errors as ours: RefusedError for what no retry mends."""
     try:
         yield
-    except (sa.exc.DataError, sa.exc.IntegrityError, sa.exc.InterfaceError, OverflowError) as error:
+    except (sa.exc.DataError, sa.exc.IntegrityError, OverflowError) as error:
         raise base.RefusedError(f"the store refused {doing}: {_first_line(error)}") from error
     except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise StoreError(f"the store failed {doing}: {_first_line(error)}", retry_after_s=1.0) from error
