@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from turnout.spec import schema
 
@@ -22,7 +22,7 @@ def validator() -> Any:
 
 
 def _load(text: str) -> Any:
-    return YAML(typ="safe", pure=True).load(text)
+    return yaml.safe_load(text)
 
 
 def test_design_document_fits_the_schema(validator: Any, chat: str) -> None:

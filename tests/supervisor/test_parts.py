@@ -276,7 +276,7 @@ def test_a_commit_names_who_did_not_confirm() -> None:
 
 
 def test_the_supervisor_stays_small() -> None:
-    heavy = ("rich", "click", "pydantic", "numpy", "sqlalchemy", "ruamel.yaml", "uvloop", "httptools")
+    heavy = ("rich", "click", "pydantic", "numpy", "sqlalchemy", "yaml", "uvloop", "httptools")
     code = f"import sys, turnout.supervisor.app\nprint([name for name in {heavy!r} if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ended.stdout.strip() == "[]"

@@ -1,6 +1,6 @@
 """YAML text to a tree with places. YAML 1.2 core schema, less what surprises people.
 
-Read from the parser's events, not from ruamel's constructors: every key and value keeps its
+Read from the parser's events, not through PyYAML's constructors: every key and value keeps its
 line, and every limit holds before anything is built. `on`, `NO` and dates are text; tags,
 merge keys, keys that are not text, duplicate keys, NaN and infinity are errors.
 One broken thing does not hide the next: only a syntax error ends the reading of a file.
@@ -10,17 +10,13 @@ refused before it costs anything), 50 levels.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ruamel.yaml import events
-from ruamel.yaml.docinfo import DocInfo
-from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.parser import Parser
-from ruamel.yaml.reader import Reader
-from ruamel.yaml.resolver import VersionedResolver
-from ruamel.yaml.scanner import Scanner
+import yaml
+from yaml import events
+from yaml.error import MarkedYAMLError
 
 from turnout.errors import SpecError
 from turnout.spec.tree import Node, Place, Scalar, empty, path_text
@@ -40,22 +36,6 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.A
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffc\U00010000-\U0010ffff]")
 _LINE_BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
-
-
-class _Events(Reader, Scanner, Parser, VersionedResolver):
-    """ruamel's reader, scanner and parser joined, without its constructors."""
-
-    def __init__(self, text: str) -> None:
-        self.comment_handling = None
-        self.doc_infos = [DocInfo()]
-        Reader.__init__(self, text, loader=self)
-        Scanner.__init__(self, loader=self)
-        Parser.__init__(self, loader=self)
-        VersionedResolver.__init__(self, (1, 2), loader=self)
-
-    def __iter__(self) -> Iterator[Any]:
-        while self.check_event():
-            yield self.get_event()
 
 
 @dataclass(slots=True)
@@ -111,14 +91,12 @@ def parse(file: str, text: str) -> tuple[Node, list[SpecError]]:
     if refused is not None:
         return empty(Place(file, refused.line or 1)), [refused]
     try:
-        for event in _Events(text.removeprefix("\ufeff")):
+        for event in yaml.parse(text.removeprefix("\ufeff"), Loader=yaml.CSafeLoader):
             _TAKERS[type(event)](reading, event)
     except _StopError:
         pass
     except MarkedYAMLError as error:
         reading.errors.append(_syntax_error(file, text, error))
-    except (ValueError, OverflowError):  # ruamel makes a character of "\\UFFFFFFFF" without looking
-        reading.errors.append(SpecError("not YAML: an escape names no character.", file=file, hint="Write it out."))
     return _checked_root(reading), reading.errors
 
 
@@ -212,8 +190,8 @@ def _close(reading: _Reading, event: Any) -> None:
 def _take_scalar(reading: _Reading, event: Any) -> None:
     place = _place(reading, event)
     _refuse_tag(reading, event)
-    plain_style = event.style is None
-    value = _resolve(reading, event.value, place.line) if plain_style else _text(reading, event.value, place.line)
+    plain_style = not event.style
+    value = _resolve(reading, event.value, place.line) if plain_style else event.value
     _count(reading, 1, place.line)
     node = Node(value, place, place)
     frame = reading.frames[-1] if reading.frames else None
@@ -350,7 +328,7 @@ def _resolve(reading: _Reading, text: str, line: int) -> Scalar:
             _report(reading, f"number {text[:40]} is too large.", line)
             return None
         return number
-    return _text(reading, text, line)
+    return text
 
 
 def _bounded(reading: _Reading, text: str, base: int, line: int) -> int | None:
@@ -358,14 +336,6 @@ def _bounded(reading: _Reading, text: str, base: int, line: int) -> int | None:
     if -INTEGER_LIMIT <= number < INTEGER_LIMIT:
         return number
     _report(reading, f"number {text[:40]} does not fit 64 bits.", line, hint="Quote it to make it text.")
-    return None
-
-
-def _text(reading: _Reading, text: str, line: int) -> str | None:
-    """The text, unless an escape such as "\\ud800" made half a character, which nothing can encode."""
-    if text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text):
-        return text
-    _report(reading, "text holds half of a surrogate pair.", line, hint='Write the character itself, or "\\U0001F600".')
     return None
 
 
@@ -380,17 +350,20 @@ def _report(reading: _Reading, message: str, line: int, *, path: str = "", hint:
 
 
 def _syntax_error(file: str, text: str, error: MarkedYAMLError) -> SpecError:
-    line = error.problem_mark.line + 1
+    line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
     problem = str(error.problem)
     lines = text.splitlines()
+    written = lines[line - 1] if line <= len(lines) else ""
     hint = ""
-    if "${" in (lines[line - 1] if line <= len(lines) else "") and "'{'" in problem:
+    if "${" in written and "expected ',' or '}'" in problem:
         hint = 'Inside braces a reference needs quotes: "${NAME}".'
-    elif "'\\t'" in problem:
+    elif "cannot start any token" in problem and written.lstrip(" ").startswith("\t"):
         problem, hint = "a tab in the indentation.", "YAML indents with spaces."
+    elif "Unicode character escape" in problem:
+        problem, hint = "an escape names no character.", 'Write the character itself, or such as "\\U0001F600".'
     elif "mapping values are not allowed" in problem:
         hint = "Quote a text that holds ': ', and check the indentation."
-    elif "expected <block end>" in problem:
+    elif "did not find expected key" in problem or "expected <block end>" in problem:
         hint = "Keys of one mapping begin in the same column."
     elif "could not find expected ':'" in problem:
         hint = "Write 'key: value'."
