@@ -7,6 +7,7 @@ status is 1 if a single request failed, or an edit did not take effect.
 import argparse
 import contextlib
 import itertools
+import signal
 import statistics
 import sys
 import threading
@@ -20,6 +21,7 @@ import prepare
 import serving
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -29,6 +31,7 @@ EDIT_BEFORE_S, AGAIN_LIMIT_S = 1.5, 25.0
 NEW_WEIGHTS = {"retrieval": 90, "generation": 10}
 IN_SQL_S = 2.0
 """Answered requests are in the database within this time."""
+INTERRUPTED = 130
 MIB = 2**20
 
 
@@ -38,6 +41,7 @@ class Tally:
 
     answers: list[caller.Answer] = field(default_factory=list)
     memory: list[tuple[str, float, float | None]] = field(default_factory=list)
+    in_force_s: float = 0.0
     broken: list[str] = field(default_factory=list)
 
     @property
@@ -121,7 +125,8 @@ class Demo:
         time.sleep(IN_SQL_S)
         for experiment in ("config", "structure"):
             text = serving.report(self.document.path, experiment, self.console.width)
-            self.console.print(text.strip(), markup=False, highlight=False, no_wrap=True, crop=False, overflow="ignore")
+            lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
+            self.console.print(lines, markup=False, highlight=False, no_wrap=True, crop=False, overflow="ignore")
             self.console.print()
 
     def edit_under_load(self) -> None:
@@ -163,6 +168,7 @@ class Demo:
     def _judge_edit(self, answers: Sequence[caller.Answer], before: str, edited: float, in_force_s: float) -> None:
         old = [answer for answer in answers if answer.revision and before.startswith(answer.revision)]
         new = [answer for answer in answers if answer.revision and not before.startswith(answer.revision)]
+        self.tally.in_force_s = in_force_s
         last_s = max((answer.sent - edited for answer in old), default=0.0)
         late = sum(answer.sent - edited > 1.0 for answer in old)
         if late or not new:
@@ -186,24 +192,23 @@ class Demo:
 
     def summary(self) -> None:
         self.title("What it cost", "")
-        table = Table(box=box.SIMPLE_HEAD, title="Models in the worker", title_justify="left")
-        for heading in ("model", "version", "copies", "bound by"):
+        table = Table(box=box.SIMPLE_HEAD)
+        for heading in ("model", "copies", "variants that share it"):
             table.add_column(heading, justify="right" if heading == "copies" else "left")
-        used = {
-            "embed": "every variant",
-            "questions": "every retrieval",
-            "rank": "retrieval, generation, letters",
-            "rank-by-similarity": "similarity",
-            "speak": "generation",
-        }
         for name, model in self.server.status()["models"].items():
-            table.add_row(name, str(model["version"]), str(model["instances"]), used.get(name, ""))
+            table.add_row(name, str(model["instances"]), ", ".join(self.document.bound_by(name)))
         self.console.print(table)
         failed = self.tally.failed
-        for answer in failed[:3]:
-            self.console.print(f"[red]failed:[/] {answer.status} {answer.text}", highlight=False)
+        facts = Table.grid(padding=(0, 3))
+        for (name, _, held), (_, _, before) in zip(self.tally.memory[1:], self.tally.memory, strict=False):
+            if held is not None and before is not None:
+                facts.add_row(f"memory added by {name}", f"[bold]{(held - before) / MIB:+.1f} MiB[/]")
+        facts.add_row("an edited weight in force after", f"[bold]{self.tally.in_force_s:.2f} s[/]")
         colour = "red" if failed else "green"
-        self.console.print(f"[{colour}]{len(self.tally.answers):,} requests, {len(failed)} failed.[/]")
+        facts.add_row("requests", f"[bold]{len(self.tally.answers):,}[/], [{colour}]{len(failed)} failed[/]")
+        self.console.print(facts)
+        for answer in failed[:3]:
+            self.console.print(f"[red]failed:[/] {answer.status} {escape(answer.text)}", highlight=False)
         for text in self.tally.broken:
             self.console.print(f"[red]{text}[/]")
 
@@ -236,9 +241,9 @@ class Demo:
         """One question and its reply."""
         who = answer.variant or "retrieval"
         right = {True: "right", False: "not in the corpus as an answer to this"}[answer.text in answer.person.answers]
-        self.console.print(f"  [cyan]{who:>10}[/]  “{answer.person.typed}”", highlight=False)
+        self.console.print(f"  [cyan]{who:>10}[/]  “{escape(answer.person.typed)}”", highlight=False)
         self.console.print(
-            f"              “{answer.text}” [dim]{answer.took_s * 1000:.0f} ms, {right}[/]", highlight=False
+            f"              “{escape(answer.text)}” [dim]{answer.took_s * 1000:.0f} ms, {right}[/]", highlight=False
         )
 
     def variants_table(self, answers: Sequence[caller.Answer]) -> None:
@@ -266,7 +271,7 @@ class Demo:
             table.add_column(heading, justify="left" if heading == "in the worker" else "right")
         last: float | None = None
         for name, took_s, held in self.tally.memory:
-            added = f"+{(held - last) / MIB:.1f} MiB" if held is not None and last is not None else ""
+            added = f"{(held - last) / MIB:+.1f} MiB" if held is not None and last is not None else ""
             shown = f"{held / MIB:.0f} MiB" if held is not None else "not measured here"
             table.add_row(name if last is None else f"+ {name}", f"{took_s:.2f} s", shown, added)
             last = held
@@ -307,6 +312,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 110)
     if not prepare.ready():
         prepare.main()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     demo: Demo | None = None
     try:
         demo = Demo(console)
@@ -317,10 +323,12 @@ def main() -> int:
             while demo.server.alive:
                 time.sleep(0.5)
     except serving.DemoError as error:
-        console.print(f"[red]The demo stopped:[/] {error}", highlight=False)
+        console.print(f"[red]The demo stopped:[/] {escape(str(error))}", highlight=False)
         return 1
     except KeyboardInterrupt:
         console.print("\nStopping.")
+        if options.once:
+            return INTERRUPTED
     finally:
         if demo is not None:
             demo.server.stop()

@@ -62,6 +62,17 @@ class LiveDocument:
         draft.replace(self.path)
         return time.monotonic()
 
+    def bound_by(self, model: str) -> list[str]:
+        """The variants whose pipelines hold this model."""
+        document, found = self._whole, list[str]()
+        for experiment in document["experiments"].values():
+            default = document["endpoints"][experiment["endpoint"]]["pipeline"]
+            for name, variant in experiment["variants"].items():
+                pipeline = document["pipelines"][variant.get("pipeline", default)]
+                if model in (pipeline["models"] | variant.get("models", {})).values():
+                    found.append(name)
+        return found
+
 
 def _drop(mapping: dict[str, Any], names: set[str]) -> None:
     for name in names:

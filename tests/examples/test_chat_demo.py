@@ -49,6 +49,12 @@ def test_the_live_copy_follows_an_edited_weight_and_the_original_stays(
     assert (examples / "chat" / "turnout.yaml").read_text("utf-8") == original
 
 
+def test_the_live_copy_knows_which_variants_share_a_model(example: Callable[[str], Any], tmp_path: Path) -> None:
+    live = example("serving").LiveDocument(tmp_path)
+    assert live.bound_by("rank") == ["retrieval", "generation", "letters"]
+    assert live.bound_by("rank-by-similarity") == ["similarity"]
+
+
 @pytest.fixture
 def backend() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
     """A server that answers every second person with what the first one wants to hear, and fails for `u-3`."""
