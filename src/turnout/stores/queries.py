@@ -18,9 +18,10 @@ units AS MATERIALIZED (
 _EFFECTIVE = """
 effective AS MATERIALIZED (
   SELECT o.ts, o.value, o.unit_type,
-         CASE WHEN o.unit <> '' THEN o.unit ELSE COALESCE(NULLIF(p.unit, ''), x.unit, o.request_id) END AS unit
+         CASE WHEN o.unit <> '' THEN o.unit ELSE COALESCE(
+           (SELECT NULLIF(p.unit, '') FROM predictions p WHERE p.event_id = o.request_id), x.unit, o.request_id
+         ) END AS unit
   FROM outcomes o
-  LEFT JOIN predictions p ON p.event_id = o.request_id AND o.unit = ''
   LEFT JOIN (
     SELECT request_id, MIN(unit) AS unit FROM exposures
     WHERE experiment = :experiment AND phase = :phase GROUP BY request_id

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import msgspec
 import sqlalchemy as sa
 
 from turnout.errors import StoreError
@@ -102,9 +103,15 @@ def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]
 
 
-def _insert(table: sa.Table, mark: str) -> str:
-    names, marks = ", ".join(table.columns.keys()), ", ".join([mark] * len(table.columns))
-    return f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+def _insert(table: sa.Table, dialect: sa.Dialect) -> str:
+    """SQLite takes a statement per row, PostgreSQL one JSON text per batch: a tenth of the client's work."""
+    names = ", ".join(table.columns.keys())
+    if dialect.name == "sqlite":
+        marks = ", ".join("?" * len(table.columns))
+        return f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+    typed = ", ".join(f"{column.name} {column.type.compile(dialect)}" for column in table.columns)
+    source = f"json_to_recordset(CAST(%s AS json)) AS r({typed})"
+    return f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source} ON CONFLICT DO NOTHING"  # noqa: S608
 
 
 def _quantiles(counts: Sequence[tuple[int, int]], wanted: Sequence[float]) -> dict[float, float]:
@@ -139,9 +146,10 @@ class SqlStore:
         except BaseException:
             self._engine.dispose()
             raise
-        mark = "?" if self._engine.dialect.name == "sqlite" else "%s"
+        dialect = self._engine.dialect
+        mark = "?" if dialect.name == "sqlite" else "%s"
         self._inserts = {
-            table.name: _insert(table, mark) for table in (tables.exposures, tables.predictions, tables.outcomes)
+            table.name: _insert(table, dialect) for table in (tables.exposures, tables.predictions, tables.outcomes)
         }
         self._checkpoint = (
             f"INSERT INTO checkpoints VALUES ({mark}, {mark}) "  # noqa: S608
@@ -252,7 +260,12 @@ class SqlStore:
     def _insert(self, by_table: Mapping[str, Sequence[rows.Row]], checkpoint: base.Checkpoint | None) -> None:
         with _translated("to keep events"), self._engine.begin() as connection:
             for name, table in by_table.items():
-                connection.exec_driver_sql(self._inserts[name], table)
+                if connection.dialect.name == "sqlite":
+                    connection.exec_driver_sql(self._inserts[name], table)
+                else:
+                    columns = tables.metadata.tables[name].columns.keys()
+                    records = [dict(zip(columns, row, strict=True)) for row in table]
+                    connection.exec_driver_sql(self._inserts[name], (msgspec.json.encode(records).decode(),))
             if checkpoint is not None:
                 connection.exec_driver_sql(self._checkpoint, (checkpoint.segment, checkpoint.offset))
 
@@ -261,6 +274,9 @@ class SqlStore:
 
     def _read(self, query: sa.Executable, values: Mapping[str, str | float] | None = None) -> list[Any]:
         with _translated("to answer"), self._engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                # It takes units for few: nested loops over 80,000 of them took 113 s, hash joins 0.5 s.
+                connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
             return list(connection.execute(query, values or {}))
 
     def _ensure_schema(self, url: str, *, read_only: bool) -> None:
