@@ -35,7 +35,10 @@ async def dispatch(current: assembly.Assembly, request: endpoint.Incoming, journ
         guest.take(route, assigned)
         item = route.pipeline.request.decode(request.body)
         guest.expose()
-        result = await _answer(guest, route, item, deadline)
+        if route.fallback is None:
+            result = await _run(guest, route, item, deadline)
+        else:
+            result = await _run_or_fall_back(guest, route, route.fallback, item, deadline)
     except BaseException as error:
         guest.finish(error)
         raise
@@ -45,16 +48,16 @@ async def dispatch(current: assembly.Assembly, request: endpoint.Incoming, journ
     return guest.answer(result)
 
 
-async def _answer(guest: visit.Visit, route: endpoint.Route, item: object, deadline: float) -> bytes | runner.Stream:
-    if route.fallback is None:
-        return await _run(guest, route, item, deadline)
+async def _run_or_fall_back(
+    guest: visit.Visit, route: endpoint.Route, fallback: endpoint.Route, item: object, deadline: float
+) -> bytes | runner.Stream:
     now = time.monotonic()
     try:
         return await _run(guest, route, item, now + FALLBACK_SHARE * (deadline - now))
     except RECOVERABLE as error:
-        guest.fall_back(route.fallback, error)
-        item = route.fallback.pipeline.request.decode(guest.request.body)
-        return await _run(guest, route.fallback, item, deadline)
+        guest.fall_back(fallback, error)
+        item = fallback.pipeline.request.decode(guest.request.body)
+        return await _run(guest, fallback, item, deadline)
 
 
 async def _run(guest: visit.Visit, route: endpoint.Route, item: object, deadline: float) -> bytes | runner.Stream:

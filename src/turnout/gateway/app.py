@@ -5,6 +5,7 @@ drains when told, when the channel closes, or on SIGTERM.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -123,6 +124,7 @@ class Worker:
 
     async def _commit(self, generation: int) -> control.Committed:
         built = self.home.commit(generation)
+        _settle_garbage()
         if not self._serving:
             self._serving = True
             await self.server.start(socket.socket(fileno=self.settings.listen_fd))
@@ -170,6 +172,16 @@ class Worker:
             logger.warning("worker %s leaves with %d requests unanswered", self.settings.worker, self.server.in_flight)
         await self.home.close()
         asyncio.get_running_loop().call_later(0.1, self._done.set)
+
+
+def _settle_garbage() -> None:
+    """What a document built lives long: keep the collector from walking through it on every round.
+
+    Source: on the request path of a small model the collector's default thresholds took a tenth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 def main(arguments: list[str]) -> int:

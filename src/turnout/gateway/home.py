@@ -8,7 +8,7 @@ goes through `prepare` (parse, check, load, warm; nothing changes yet) and `comm
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -196,11 +196,11 @@ class Home:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def dispatch(self, request: endpoint.Incoming) -> visit.Answer:
+    def dispatch(self, request: endpoint.Incoming) -> Coroutine[Any, Any, visit.Answer]:
         """Answer one request on the assembly in force; see `dispatch.dispatch` for what it raises."""
         if self.current is None:
             raise UnavailableError("no document is in force yet.", hint="Ask /readyz, then retry.", retry_after_s=1.0)
-        return await dispatch.dispatch(self.current, request, self.journal)
+        return dispatch.dispatch(self.current, request, self.journal)
 
     async def record_outcomes(self, body: bytes) -> list[Outcome]:
         """Check and log outcomes; returns when they are written to the segment file.

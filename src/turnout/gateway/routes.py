@@ -6,7 +6,7 @@ Hot path: `Routes.__call__` → `_predict`; everything else is looked up after i
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from importlib import resources
 from typing import Any
 from urllib.parse import parse_qs
@@ -56,11 +56,14 @@ class Routes:
             "/": ("GET", self._root),
         }
 
-    async def __call__(self, request: http.Request) -> http.Response:
+    def __call__(self, request: http.Request) -> Coroutine[Any, Any, http.Response]:
         """Answer one HTTP request; never raises but for cancellation."""
         path = request.path
         if path.startswith(ENDPOINTS) and request.method == "POST":
-            return await self._predict(request, path[len(ENDPOINTS) :])
+            return self._predict(request, path[len(ENDPOINTS) :])
+        return self._other_or_problem(request, path)
+
+    async def _other_or_problem(self, request: http.Request, path: str) -> http.Response:
         try:
             return await self._other(request, path)
         except TurnoutError as error:

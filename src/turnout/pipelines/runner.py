@@ -17,7 +17,7 @@ in this process, and is what the supervisor's watch on stalled workers is for.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
 from typing import Any
 
 from turnout import wire
@@ -42,7 +42,7 @@ CODE = "code"
 MAX_REASON_CHARACTERS = 300
 
 
-async def run(pipeline: binding.BoundPipeline, request: Any, call: wire.Call) -> Any:
+def run(pipeline: binding.BoundPipeline, request: Any, call: wire.Call) -> Coroutine[Any, Any, Any]:
     """The pipeline's reply to one request.
 
     Args:
@@ -62,17 +62,14 @@ async def run(pipeline: binding.BoundPipeline, request: Any, call: wire.Call) ->
     Complexity: about 2 µs over the author's code (one timer, one ContextVar).
     Source: a bare `call_later` and `cancel` costs 0.9 µs on uvloop, `asyncio.timeout` 3.6 µs.
     """
-    token = wire.current_call.set(call)
-    try:
-        if pipeline.streams:
-            return await Stream(pipeline, request, call).open()
-        return await _guarded(pipeline, pipeline.start(request), call)
-    finally:
-        wire.current_call.reset(token)
+    if pipeline.streams:
+        return Stream(pipeline, request, call).open()
+    return _guarded(pipeline, pipeline.start(request), call)
 
 
 async def _guarded(pipeline: binding.BoundPipeline, work: Awaitable[Any], call: wire.Call) -> Any:
     """Await the author's code under an alarm; StopAsyncIteration, a stream's end, passes."""
+    token = wire.current_call.set(call)
     alarm = _Alarm(call.deadline)
     try:
         value = await work
@@ -95,6 +92,7 @@ async def _guarded(pipeline: binding.BoundPipeline, work: Awaitable[Any], call: 
         raise failure from error
     finally:
         alarm.stop()
+        wire.current_call.reset(token)
     if alarm.rang:  # it swallowed the cancellation; nobody waits for this value
         alarm.forgive()
         raise late(pipeline, call)
@@ -190,11 +188,7 @@ class Stream:
         return frame
 
     async def _next(self) -> bytes:
-        token = wire.current_call.set(self._call)
-        try:
-            chunk = await _guarded(self._pipeline, anext(self._generator), self._call)
-        finally:
-            wire.current_call.reset(token)
+        chunk = await _guarded(self._pipeline, anext(self._generator), self._call)
         return self._encode(chunk)
 
     async def aclose(self) -> None:
