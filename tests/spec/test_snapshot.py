@@ -259,10 +259,7 @@ def test_every_runtime_has_a_class() -> None:
 
 
 def test_supervisor_imports_sources_without_pydantic_and_yaml() -> None:
-    code = (
-        "import sys, turnout.sources.file, turnout.sources.catalog; "
-        "print({'pydantic', 'yaml'} & sys.modules.keys())"
-    )
+    code = "import sys, turnout.sources.file, turnout.sources.catalog; print({'pydantic', 'yaml'} & sys.modules.keys())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "set()"
 

@@ -22,7 +22,7 @@ from turnout.errors import DeadlineError, ModelError, OverloadError, SpecError, 
 from turnout.models import batcher, instance, work
 from turnout.runtimes import base
 
-LOOP_S = 200e-6
+LOOP_S = 500e-6
 """Batches shorter than this compute on the loop under `auto`; to come back, a model must take half of it.
 
 Source: one row through a thread costs 45 microseconds of CPU more than on the loop, 64 rows cost
@@ -387,7 +387,7 @@ class Host:
             self._on_loop = self._wants_loop()
 
     def _wants_loop(self) -> bool:
-        return self._native and self._loop_s < (LOOP_S if self._on_loop else LOOP_S / 2)
+        return self._native and self._loop_s < (LOOP_S if self._on_loop else 0.7 * LOOP_S)
 
     def _wait(self, due_s: float) -> None:
         if self._delay_timer is not None:
