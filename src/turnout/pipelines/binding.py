@@ -15,7 +15,7 @@ import msgspec
 
 from turnout.authoring import Inputs, Model, Outputs, Query
 from turnout.errors import DocumentError, InputError, SpecError
-from turnout.pipelines import codec, definition
+from turnout.pipelines import alarm, codec, definition
 from turnout.wire import Signature
 
 
@@ -31,9 +31,10 @@ class BoundPipeline:
         models: "alias@version" of every bound model, in the order of the ports.
         steps: The port that holds each model, by the model's alias; for errors.
         streams: Whether it answers chunk by chunk.
+        clock: Deadlines of the runs under way.
     """
 
-    __slots__ = ("definition", "encode", "models", "name", "reply", "request", "start", "steps", "streams")
+    __slots__ = ("clock", "definition", "encode", "models", "name", "reply", "request", "start", "steps", "streams")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class BoundPipeline:
     ) -> None:
         self.name = name
         self.definition = declared
+        self.clock = alarm.Clock()
         self.start: Callable[[Any], Any] = functools.partial(declared.function, **models, **params)
         self.request = request
         self.reply = reply

@@ -10,30 +10,23 @@ place that sets `wire.current_call`, which model handles read.
     refused (input, overload, ...)     passed on as it is
 
 A deadline interrupts code that waits. Code that swallows the cancellation is cancelled
-again every `INSIST_S`; code that blocks the event loop cannot be interrupted by anything
+again and again (`alarm`); code that blocks the event loop cannot be interrupted by anything
 in this process, and is what the supervisor's watch on stalled workers is for.
 """
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
 from typing import Any
 
 from turnout import wire
 from turnout.errors import DeadlineError, ModelError, StepError, TurnoutError
-from turnout.pipelines import binding
+from turnout.pipelines import alarm, binding
 
 log = logging.getLogger("turnout.pipelines")
 
 CLOSE_S = 1.0
 """Time for the `finally` blocks of a stream that ends early."""
-
-INSIST_S = 0.25
-"""Pause before code that swallowed its cancellation is cancelled again."""
-
-INSIST_TIMES = 20
-"""After this many cancellations the code is left alone: it will not listen to one more."""
 
 STOPPED = ("cancelled", DeadlineError.code)
 """Errors of steps that were under way when time ran out."""
@@ -70,66 +63,33 @@ def run(pipeline: binding.BoundPipeline, request: Any, call: wire.Call) -> Corou
 async def _guarded(pipeline: binding.BoundPipeline, work: Awaitable[Any], call: wire.Call) -> Any:
     """Await the author's code under an alarm; StopAsyncIteration, a stream's end, passes."""
     token = wire.current_call.set(call)
-    alarm = _Alarm(call.deadline)
+    watch = alarm.Alarm(pipeline.clock, call.deadline)
     try:
         value = await work
     except StopAsyncIteration:
         raise
     except asyncio.CancelledError as error:
-        if alarm.forgive():
+        if watch.forgive():
             raise
-        if alarm.rang:
+        if watch.rang:
             raise late(pipeline, call) from None
         # nobody cancelled the request: the author awaited a task that had been cancelled
         raise failed(pipeline, "it waited for something that was cancelled.") from error
     except (Exception, SystemExit) as error:  # the border to the author's code
-        if alarm.rang:
-            alarm.forgive()
+        if watch.rang:
+            watch.forgive()
             raise late(pipeline, call) from error
         failure = explained(pipeline, call, error)
         if failure is error:
             raise
         raise failure from error
     finally:
-        alarm.stop()
+        watch.stop()
         wire.current_call.reset(token)
-    if alarm.rang:  # it swallowed the cancellation; nobody waits for this value
-        alarm.forgive()
+    if watch.rang:  # it swallowed the cancellation; nobody waits for this value
+        watch.forgive()
         raise late(pipeline, call)
     return value
-
-
-class _Alarm:
-    """Cancels the current task at a moment, and knows that it did: `asyncio.timeout` without its bookkeeping."""
-
-    __slots__ = ("_before", "_loop", "_task", "_timer", "rang")
-
-    def __init__(self, deadline: float) -> None:
-        self.rang = 0
-        self._loop = asyncio.get_running_loop()
-        task = asyncio.current_task(self._loop)
-        assert task is not None
-        self._task = task
-        self._before = task.cancelling()
-        self._timer = self._loop.call_later(max(deadline - time.monotonic(), 0.0), self._ring)
-
-    def _ring(self) -> None:
-        self.rang += 1
-        self._task.cancel()
-        if self.rang < INSIST_TIMES:
-            self._timer = self._loop.call_later(INSIST_S, self._ring)
-
-    def stop(self) -> None:
-        self._timer.cancel()
-
-    def forgive(self) -> bool:
-        """Take back the alarm's cancellations, so that the task lives on and answers; whether others remain.
-
-        Only to be believed for a CancelledError: in Python 3.11 a failed `asyncio.TaskGroup` leaves one behind.
-        """
-        for _ in range(self.rang):
-            self._task.uncancel()
-        return self._task.cancelling() > self._before
 
 
 class Stream:
