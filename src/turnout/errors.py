@@ -21,6 +21,7 @@ A message has three parts: what happened, with names and values; what was
 expected; what to do (the `hint`).
 """
 
+import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -175,3 +176,30 @@ class StoreError(TurnoutError):
     """The database refused, is full, or is out of reach."""
 
     code = "store"
+
+
+NAME_CHARACTERS = 80
+"""Of a wrong name only so much is compared: it may be a caller's, and comparing takes quadratic time."""
+
+
+def nearest(name: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
+    """The known name that a wrong one most likely stands for; "" when none is near.
+
+    Args:
+        likeness: Least likeness that counts, in [0, 1]; the default is difflib's own.
+
+    >>> nearest("wieght", ["weight", "control"])
+    'weight'
+    """
+    found = difflib.get_close_matches(name[:NAME_CHARACTERS], list(known), 1, likeness)
+    return found[0] if found else ""
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The hint for a wrong name: the nearest known one, or `otherwise` when none is near.
+
+    >>> did_you_mean("wieght", ["weight", "control"])
+    "Did you mean 'weight'?"
+    """
+    near = nearest(name, known)
+    return f"Did you mean {near!r}?" if near else otherwise

@@ -124,7 +124,7 @@ def test_a_wrong_outcome_name_is_told_with_the_names_seen(document: Document, ca
     answers = {**HEALTHY, "sums": {}}
     made = experiment.report(canned(admitted, **answers), admitted, "structure", now=NOW)
     text = note(made, "no-outcome").text
-    assert text == "No outcome named kept_talkin yet; names seen: kept_talking, spent. Did you mean kept_talking?"
+    assert text == "No outcome named kept_talkin yet; names seen: kept_talking, spent. Did you mean 'kept_talking'?"
 
 
 def test_a_sample_ratio_mismatch_comes_first(document: Document, canned: Store) -> None:

@@ -4,12 +4,10 @@ The previous assembly lives until no request names it: `enter` and `leave` count
 """
 
 import asyncio
-import difflib
-import time
 from functools import cached_property
 
 from turnout.assembly import endpoint
-from turnout.errors import NotFoundError
+from turnout.errors import NotFoundError, did_you_mean
 from turnout.models import host
 from turnout.spec import snapshot
 
@@ -42,7 +40,6 @@ class Assembly:
         self.endpoints = endpoints
         self.hosts = hosts
         self.identities = identities
-        self.built_at = time.time()
         self.in_flight = 0
         self._idle: asyncio.Event | None = None
 
@@ -54,9 +51,8 @@ class Assembly:
         """
         found = self.endpoints.get(name)
         if found is None:
-            near = difflib.get_close_matches(name[:80], self.endpoints, n=1)
             known = ", ".join(sorted(self.endpoints)[:10])
-            hint = f"Did you mean {near[0]!r}?" if near else f"This document has: {known}."
+            hint = did_you_mean(name, self.endpoints, f"This document has: {known}.")
             raise NotFoundError(f"there is no endpoint {name[:80]!r}.", hint=hint)
         return found
 

@@ -4,7 +4,6 @@ A document change never re-imports loaded code; new code needs a new process, wh
 what `turnout reload` gives. Called by `assembly/building.py` only.
 """
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -13,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from turnout.errors import SpecError
+from turnout.errors import SpecError, did_you_mean
 
 OWN = "turnout"
 """Built-in pipelines are not user code: the release says what they are."""
@@ -49,8 +48,7 @@ class Code:
         found: Any = module
         for part in attribute.split("."):
             if not hasattr(found, part):
-                near = difflib.get_close_matches(part, [name for name in dir(found) if name[0] != "_"], n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(part, [name for name in dir(found) if name[0] != "_"])
                 raise SpecError(f"code {reference!r}: module {module_name!r} has no {part!r}.", hint=hint)
             found = getattr(found, part)
         return found

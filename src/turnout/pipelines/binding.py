@@ -5,7 +5,6 @@ nothing. Called by assembly, which adds file and line to the errors; calls `defi
 and `codec`.
 """
 
-import difflib
 import functools
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 import msgspec
 
 from turnout.authoring import Inputs, Model, Outputs, Query
-from turnout.errors import DocumentError, InputError, SpecError
+from turnout.errors import DocumentError, InputError, SpecError, did_you_mean
 from turnout.pipelines import alarm, codec, definition
 from turnout.wire import Signature
 
@@ -176,10 +175,7 @@ class _Binding:
     def _near(self, name: str, valid: Mapping[str, Any], other: Mapping[str, Any], kind: str) -> str:
         if name in other:
             return f"{name!r} is a {kind}; move it under {kind}s."
-        near = difflib.get_close_matches(name, valid, n=1)
-        if near:
-            return f"Did you mean {near[0]!r}?"
-        return f"It has: {', '.join(sorted(valid))}." if valid else "It has none."
+        return did_you_mean(name, valid, f"It has: {', '.join(sorted(valid))}." if valid else "It has none.")
 
     def fit(self, ports: Mapping[str, definition.Port], signatures: Mapping[str, Signature | None]) -> None:
         """Declared item types against what the models say they take."""

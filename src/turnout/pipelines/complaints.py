@@ -4,14 +4,13 @@ Only runs for a request that is refused, so it may decode the body again to quot
 Called by the codecs; calls `schemas`.
 """
 
-import difflib
 import re
 from typing import Any
 
 import msgspec
 import orjson
 
-from turnout.errors import InputError
+from turnout.errors import InputError, did_you_mean
 from turnout.pipelines import schemas
 
 MAX_QUOTED_CHARACTERS = 60
@@ -82,13 +81,8 @@ def unknown(steps: schemas.Steps, schema: schemas.Schema) -> InputError:
     """A field the type does not have."""
     path = schemas.dotted(steps)
     names = schemas.field_names(schema, steps[:-1])
-    near = difflib.get_close_matches(str(steps[-1])[:80], names, n=1)
-    if near:
-        hint = f"Did you mean {near[0]!r}?"
-    else:
-        hint = (
-            f"Known here: {', '.join(names[:MAX_NAMES])}{', ...' if len(names) > MAX_NAMES else ''}." if names else ""
-        )
+    listed = f"{', '.join(names[:MAX_NAMES])}{', ...' if len(names) > MAX_NAMES else ''}"
+    hint = did_you_mean(str(steps[-1]), names, f"Known here: {listed}." if names else "")
     return InputError(f"unknown field {path[:200]!r}.", path=path[:200], hint=hint)
 
 

@@ -5,14 +5,13 @@ verbs, adds the statistics of `experiments/statistics.py`, and lets `notes.py` s
 words what a reader must know.
 """
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 import msgspec
 
-from turnout.errors import NotFoundError
+from turnout.errors import NotFoundError, did_you_mean
 from turnout.experiments import phases, statistics
 from turnout.reports import notes, tables
 from turnout.spec import document, snapshot
@@ -114,9 +113,8 @@ def find(content: document.Document, name: str) -> document.ExperimentSpec:
     """
     spec = content.experiments.get(name)
     if spec is None:
-        near = difflib.get_close_matches(name, content.experiments, n=1)
         known = ", ".join(sorted(content.experiments)) or "none"
-        hint = f"Did you mean {near[0]!r}?" if near else f"Experiments in the document: {known}."
+        hint = did_you_mean(name, content.experiments, f"Experiments in the document: {known}.")
         raise NotFoundError(f"the document has no experiment {name!r}.", hint=hint)
     return spec
 

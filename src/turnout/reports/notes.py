@@ -4,11 +4,11 @@ Each rule looks at the finished tables and yields at most a few notes. A rule th
 nothing says nothing: no note is a good sign.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from turnout.errors import did_you_mean
 from turnout.experiments import assignment
 from turnout.reports import tables
 
@@ -130,9 +130,8 @@ def _metrics(made: tables.Report) -> Iterator[tables.Note]:
         yield _info("no-metric", f"{text} Add metrics: {{primary: {{outcome: NAME}}}}.")
     for metric in made.metrics:
         if not metric.outcomes:
-            near = difflib.get_close_matches(metric.outcome, names, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            yield _warning("no-outcome", f"No outcome named {metric.outcome} yet; {seen}.{hint}")
+            hint = did_you_mean(metric.outcome, names)
+            yield _warning("no-outcome", f"No outcome named {metric.outcome} yet; {seen}. {hint}".rstrip())
         elif metric.closed_ratio is not None and metric.closed_ratio < 1:
             text = f"{_percent(1 - metric.closed_ratio)} of the units are still inside their window"
             yield _info("open-windows", f"{text} for {metric.outcome}; their outcomes may still come.")

@@ -4,7 +4,6 @@ Each kind says in words what it accepts; `findings` joins that with what was fou
 names the found value itself, because it may have come from a secret.
 """
 
-import difflib
 import math
 import re
 from typing import Annotated, Any, TypeAlias
@@ -12,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator, Field, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from turnout.errors import SpecError
+from turnout.errors import SpecError, did_you_mean
 from turnout.spec import units
 
 NAME = "a name of lower-case letters, digits, '-' and '_' that begins with a letter, at most 63 characters"
@@ -80,9 +79,8 @@ def _ratio(value: Any) -> float:
 def _pipeline_code(value: Any) -> str:
     if isinstance(value, str) and (value in BUILT_IN or _CODE.fullmatch(value)):
         return value
-    close = difflib.get_close_matches(value, BUILT_IN, 1) if isinstance(value, str) else []
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    raise refuse(CODE + " or a built-in pipeline", f"{hint}Built in: {', '.join(BUILT_IN)}.")
+    meant = did_you_mean(value, BUILT_IN) if isinstance(value, str) else ""
+    raise refuse(CODE + " or a built-in pipeline", f"{meant} Built in: {', '.join(BUILT_IN)}.".lstrip())
 
 
 def _weight(value: Any) -> float:

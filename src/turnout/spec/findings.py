@@ -3,7 +3,6 @@
 Nothing that was filled in for a reference is shown: messages quote what is written.
 """
 
-import difflib
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 
-from turnout.errors import SpecError
+from turnout.errors import SpecError, did_you_mean
 from turnout.spec import document, tree
 from turnout.spec.tree import Node, path_text
 
@@ -82,10 +81,8 @@ def shown(node: Node | None) -> str:
 def alternatives(name: str, known: Iterable[str], what: str) -> str:
     """The hint for an unknown name: the nearest one, and what there is."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, 1, 0.6)
     listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    meant = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{meant}{what}: {listed}." if names else f"{meant}There are no {what.lower()}."
+    return f"{did_you_mean(name, names)} {what}: {listed}.".lstrip() if names else f"There are no {what.lower()}."
 
 
 def at(root: Node, path: Sequence[str | int], message: str, hint: str = "", *, at_key: bool = False) -> SpecError:

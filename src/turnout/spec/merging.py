@@ -5,10 +5,9 @@ may be written once only. `overlay` lays a stage over the result: mappings merge
 depth, scalars and lists replace, null deletes. Every key keeps the place it was written at.
 """
 
-import difflib
 from collections.abc import Sequence
 
-from turnout.errors import SpecError
+from turnout.errors import SpecError, did_you_mean
 from turnout.spec.tree import NOWHERE, Node, Place, empty, path_text
 
 
@@ -109,8 +108,7 @@ def _without_nulls(node: Node, path: tuple[str, ...], errors: list[SpecError]) -
 
 
 def _absent(path: tuple[str, ...], node: Node, known: Sequence[str]) -> SpecError:
-    close = difflib.get_close_matches(path[-1], known, 1)
-    hint = f"Did you mean {close[0]!r}?" if close else "Remove the line."
+    hint = did_you_mean(path[-1], known, "Remove the line.")
     return _report("null deletes a key, and the document has no such key.", path, node.key, hint)
 
 

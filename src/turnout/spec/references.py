@@ -5,17 +5,18 @@
 always give text. What was filled in is never printed: nodes keep what was written.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 
-from turnout.errors import SpecError
+from turnout.errors import SpecError, nearest
 from turnout.spec.tree import Node, path_text
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 FILLED_LIMIT = 65_536
+VARIABLE_LIKENESS = 0.75
+"""An environment is full of names that look a little alike; only a slip of the finger is worth a question."""
 
 
 def no_secrets(name: str) -> str | None:
@@ -73,8 +74,8 @@ class Filling:
             hint = "Write ${NAME} with letters, digits and '_', or $${ for a literal ${."
             self._report(f"{found[0][:60]!r} is not a reference.", path, node, hint)
         elif name not in self._environment:
-            close = difflib.get_close_matches(name, list(self._environment), 1, 0.75)
-            hint = f"Did you mean ${{{close[0]}}}?" if close else f"Set it before the start: {name}=..."
+            near = nearest(name, self._environment, likeness=VARIABLE_LIKENESS)
+            hint = f"Did you mean ${{{near}}}?" if near else f"Set it before the start: {name}=..."
             self._report(f"environment variable {name} is not set.", path, node, hint)
         else:
             return self._environment[name]
