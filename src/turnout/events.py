@@ -49,8 +49,10 @@ class Exposure(Struct, frozen=True, kw_only=True, array_like=True, tag="exposure
     schema_version: int = SCHEMA_VERSION
 
 
-class Prediction(Struct, frozen=True, kw_only=True, array_like=True, tag="prediction"):
+class Prediction(Struct, frozen=True, array_like=True, tag="prediction"):
     """One answered or refused request of an endpoint.
+
+    Made once per request, hence by position: naming 20 fields costs 1.2 µs, placing them 0.1.
 
     Attributes:
         event_id: Equal to the request id: there is one prediction a request.

@@ -7,7 +7,7 @@ reads it, nobody else touches it.
 import time
 from contextvars import ContextVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 
 class TensorSpec(Struct, frozen=True):
@@ -34,7 +34,7 @@ class Signature(Struct, frozen=True):
     outputs: tuple[TensorSpec, ...]
 
 
-class Step(Struct, kw_only=True, array_like=True):
+class Step(Struct, array_like=True):
     """One model call inside one request, for the trace and the prediction record.
 
     Attributes:
@@ -62,7 +62,7 @@ class Step(Struct, kw_only=True, array_like=True):
     error: str = ""
 
 
-class Call:
+class Call(Struct):
     """One request on its way through the pipeline of one variant.
 
     Attributes:
@@ -73,14 +73,11 @@ class Call:
         steps: Model calls so far, in order of their start.
     """
 
-    __slots__ = ("deadline", "pipeline", "request_id", "started", "steps")
-
-    def __init__(self, request_id: str, pipeline: str, deadline: float, started: float | None = None) -> None:
-        self.request_id = request_id
-        self.pipeline = pipeline
-        self.started = time.monotonic() if started is None else started
-        self.deadline = deadline
-        self.steps: list[Step] = []
+    request_id: str
+    pipeline: str
+    deadline: float
+    started: float = field(default_factory=time.monotonic)
+    steps: list[Step] = []
 
 
 current_call: ContextVar[Call | None] = ContextVar("turnout_call", default=None)

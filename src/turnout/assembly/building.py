@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from turnout import telemetry
-from turnout.assembly import assembly, code, endpoint, pool
+from turnout.assembly import assembly, code, endpoint, meter, pool
 from turnout.errors import DocumentError, SpecError, TurnoutError
 from turnout.experiments import assignment, phases
 from turnout.models import batcher, handle, host
@@ -62,6 +62,7 @@ class _Builder:
         self.code = user_code
         self.pool = loaded
         self.registry = registry
+        self.families = meter.Families(registry)
         self.errors: list[SpecError] = []
         self.hosts: dict[str, host.Host] = {}
         self.identities: dict[str, str] = {}
@@ -211,12 +212,12 @@ class _Builder:
         spare = bind(spec.fallback, f"pipelines.{spec.fallback}") if spec.fallback else None
         if own is None or (spec.fallback and spare is None):
             return None
-        last = endpoint.Route("", spare) if spare else None
+        last = self._route(name, "", "", spare) if spare else None
         if spare:
             self._same_contract(own, spare, f"endpoints.{name}.fallback")
         found = self.document.experiment_on(name)
         if found is None:
-            route = endpoint.Route("", own, last)
+            route = self._route(name, "", "", own, last)
             return self._made(name, spec, {"": route}, route)
         experiment_name, experiment = found
         routes = {}
@@ -226,7 +227,7 @@ class _Builder:
             if bound is None:
                 continue
             self._same_contract(own, bound, path)
-            routes[variant_name] = endpoint.Route(variant_name, bound, last)
+            routes[variant_name] = self._route(name, experiment_name, variant_name, bound, last)
         if len(routes) < len(experiment.variants):
             return None
         control = routes[experiment.control]
@@ -234,6 +235,19 @@ class _Builder:
             for route in routes.values():
                 route.fallback = control if route is not control else last
         return self._made(name, spec, routes, control, self._allocation(experiment_name, experiment, spec), experiment)
+
+    def _route(
+        self,
+        endpoint_name: str,
+        experiment: str,
+        variant: str,
+        bound: binding.BoundPipeline,
+        fallback: endpoint.Route | None = None,
+    ) -> endpoint.Route:
+        counted = meter.Meter(
+            self.families, endpoint=endpoint_name, experiment=experiment, variant=variant, pipeline=bound.name
+        )
+        return endpoint.Route(variant, bound, counted, fallback)
 
     def _made(
         self,

@@ -5,10 +5,11 @@ that can be done once has been done when these objects exist.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from turnout.assembly import meter
 from turnout.errors import InputError
 from turnout.experiments import assignment
 from turnout.pipelines import binding
@@ -19,7 +20,11 @@ MAX_UNIT_BYTES = 1_024
 HEADER = "header:"
 
 
-class Incoming:
+def _no_header(name: bytes) -> None:
+    """A request without headers."""
+
+
+class Incoming(msgspec.Struct, frozen=True, gc=False):
     """One request as it enters dispatch, whatever home it came from.
 
     Attributes:
@@ -32,32 +37,13 @@ class Incoming:
         deadline_s: The caller's own time limit in seconds; None for the endpoint's.
     """
 
-    __slots__ = ("body", "deadline_s", "endpoint", "header", "id", "received", "ts")
-
-    def __init__(
-        self,
-        endpoint: str,
-        body: bytes,
-        *,
-        request_id: str,
-        received: float,
-        ts: float,
-        header: Callable[[bytes], bytes | None] = lambda name: None,
-        deadline_s: float | None = None,
-    ) -> None:
-        self.endpoint = endpoint
-        self.body = body
-        self.header = header
-        self.id = request_id
-        self.received = received
-        self.ts = ts
-        self.deadline_s = deadline_s
-
-
-class Counter(Protocol):
-    """What a route counts with; a telemetry child."""
-
-    def inc(self, n: int = 1) -> None: ...
+    endpoint: str
+    body: bytes
+    id: str
+    received: float
+    ts: float
+    header: Callable[[bytes], bytes | None] = _no_header
+    deadline_s: float | None = None
 
 
 class Route:
@@ -66,13 +52,17 @@ class Route:
     Attributes:
         variant: Name of the variant; "" without an experiment.
         pipeline: Its bound pipeline.
+        meter: Its counters.
         fallback: The route that answers when this one fails; None when nobody does.
     """
 
-    __slots__ = ("fallback", "pipeline", "variant")
+    __slots__ = ("fallback", "meter", "pipeline", "variant")
 
-    def __init__(self, variant: str, pipeline: binding.BoundPipeline, fallback: "Route | None" = None) -> None:
+    def __init__(
+        self, variant: str, pipeline: binding.BoundPipeline, counted: meter.Meter, fallback: "Route | None" = None
+    ) -> None:
         self.variant = variant
+        self.meter = counted
         self.pipeline = pipeline
         self.fallback = fallback
 

@@ -8,8 +8,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
-from turnout import telemetry, wire
-from turnout.assembly import assembly, endpoint
+import msgspec
+
+from turnout import wire
+from turnout.assembly import assembly as assemblies
+from turnout.assembly import endpoint as endpoints
 from turnout.errors import TurnoutError
 from turnout.eventlog import log, memory
 from turnout.events import Exposure, Prediction
@@ -19,7 +22,7 @@ from turnout.pipelines import runner
 MAX_ERROR_CHARACTERS = 500
 
 
-class Answer:
+class Answer(msgspec.Struct, gc=False):
     """What a home sends back.
 
     Attributes:
@@ -27,81 +30,50 @@ class Answer:
         visit: Where it came from, for the response headers.
     """
 
-    __slots__ = ("body", "content_type", "visit")
-
-    def __init__(self, body: bytes | AsyncIterator[bytes], visit: "Visit", content_type: bytes) -> None:
-        self.body = body
-        self.visit = visit
-        self.content_type = content_type
+    body: bytes | AsyncIterator[bytes]
+    visit: "Visit"
 
 
 class Journal:
-    """Writes what happened to the event log and the counters of one process."""
+    """Writes what happened to the event log of one process."""
 
     def __init__(
-        self,
-        events: log.EventLog,
-        exposures: memory.ExposureMemory,
-        registry: telemetry.Registry,
-        *,
-        worker: str,
-        new_id: Callable[[], str],
+        self, events: log.EventLog, exposures: memory.ExposureMemory, *, worker: str, new_id: Callable[[], str]
     ) -> None:
         self.events = events
         self.exposures = exposures
         self.worker = worker
         self.new_id = new_id
-        self.requests = registry.counter(
-            telemetry.REQUESTS, "Answered and refused requests.", ("endpoint", "experiment", "variant", "code")
-        )
-        self.duration = registry.histogram(
-            telemetry.REQUEST_DURATION, "Seconds from complete request to reply.", ("endpoint", "variant")
-        )
-        self.steps = registry.histogram(
-            telemetry.STEP_DURATION, "Seconds of one model call in a pipeline.", ("pipeline", "step", "model")
-        )
-        self.step_errors = registry.counter(
-            telemetry.STEP_ERRORS, "Failed model calls.", ("pipeline", "step", "model", "kind")
-        )
-        self.assignments = registry.counter(telemetry.ASSIGNMENTS, "Assignments by reason.", ("experiment", "reason"))
-        self.exposed = registry.counter(telemetry.EXPOSURES, "Exposures logged.", ("experiment", "variant"))
 
-    def open(self, current: "assembly.Assembly", chosen: endpoint.Endpoint, request: endpoint.Incoming) -> "Visit":
+    def open(self, current: assemblies.Assembly, chosen: endpoints.Endpoint, request: endpoints.Incoming) -> "Visit":
         """Begin the record of one request; it counts as in flight until finished."""
         current.enter()
-        return Visit(self, current, chosen, request)
+        return Visit(self, current, chosen, request, chosen.control, chosen.control)
 
 
-class Visit:
-    """One request on its way; see the module's docstring."""
+class Visit(msgspec.Struct, gc=False):
+    """One request on its way; see the module's docstring.
 
-    __slots__ = ("_done", "assembly", "assigned", "call", "endpoint", "fallback_cause", "journal", "request", "served")
+    Attributes:
+        route: The assigned one; the endpoint's control until one is assigned.
+        served: The one that answers; differs from `route` after a fallback.
+        fallback_cause: Why `route` did not answer.
+    """
 
-    def __init__(
-        self, journal: Journal, current: "assembly.Assembly", chosen: endpoint.Endpoint, request: endpoint.Incoming
-    ) -> None:
-        self.journal = journal
-        self.assembly = current
-        self.endpoint = chosen
-        self.request = request
-        self.assigned: assignment.Assignment | None = None
-        self.served = chosen.control
-        self.call: wire.Call | None = None
-        self.fallback_cause: TurnoutError | None = None
-        self._done = False
+    journal: Journal
+    assembly: assemblies.Assembly
+    endpoint: endpoints.Endpoint
+    request: endpoints.Incoming
+    route: endpoints.Route
+    served: endpoints.Route
+    assigned: assignment.Assignment | None = None
+    call: wire.Call | None = None
+    fallback_cause: TurnoutError | None = None
+    done: bool = False
 
-    @property
-    def experiment(self) -> str:
-        return self.endpoint.experiment
-
-    @property
-    def variant(self) -> str:
-        """The assigned variant; "" without an experiment."""
-        return self.assigned.variant if self.assigned is not None else ""
-
-    def take(self, route: endpoint.Route, assigned: assignment.Assignment | None) -> None:
+    def take(self, route: endpoints.Route, assigned: assignment.Assignment | None) -> None:
         """The route is chosen."""
-        self.served = route
+        self.route = self.served = route
         self.assigned = assigned
 
     def expose(self) -> None:
@@ -110,11 +82,11 @@ class Visit:
         if assigned is None:
             return
         journal, chosen, request = self.journal, self.endpoint, self.request
-        journal.assignments.labels(chosen.experiment, assigned.reason).inc()
+        self.route.meter.assigned(assigned.reason)
         who = assigned.unit or request.id
         if not journal.exposures.first(chosen.experiment, chosen.phase, who, request.ts):
             return
-        journal.exposed.labels(chosen.experiment, assigned.variant).inc()
+        self.route.meter.exposed()
         taken = journal.events.append(
             Exposure(
                 event_id=journal.new_id(),
@@ -136,18 +108,18 @@ class Visit:
         if not taken:
             journal.exposures.forget(chosen.experiment, chosen.phase, who)
 
-    def fall_back(self, route: endpoint.Route, cause: TurnoutError) -> None:
+    def fall_back(self, route: endpoints.Route, cause: TurnoutError) -> None:
         """The chosen route failed; `route` answers in its place."""
         self.served = route
         self.fallback_cause = cause
 
     def answer(self, body: bytes) -> Answer:
         """The whole reply at once."""
-        return Answer(body, self, b"application/json")
+        return Answer(body, self)
 
     def streaming(self, stream: runner.Stream) -> Answer:
         """The reply as it comes; the visit finishes with the last chunk, an error, or the client leaving."""
-        return Answer(self._follow(stream), self, b"text/event-stream")
+        return Answer(self._follow(stream), self)
 
     async def _follow(self, stream: runner.Stream) -> AsyncIterator[bytes]:
         try:
@@ -162,60 +134,48 @@ class Visit:
 
     def finish(self, error: BaseException | None = None) -> None:
         """The request is over: record the prediction. Only the first call counts."""
-        if self._done:
+        if self.done:
             return
-        self._done = True
+        self.done = True
         self.assembly.leave()
-        latency_s = time.monotonic() - self.request.received
-        status, message = _status(error if error is not None else self.fallback_cause, served=error is None)
-        self._count(status, latency_s)
-        assigned, route = self.assigned, self.served
+        request, chosen, served, assigned = self.request, self.endpoint, self.served, self.assigned
+        latency_s = time.monotonic() - request.received
+        status, message = _status(error, self.fallback_cause)
+        self.route.meter.finished(status, latency_s)
+        steps = [] if self.call is None else self.call.steps
+        served.meter.ran(steps)
         self.journal.events.append(
-            Prediction(
-                event_id=self.request.id,
-                ts=self.request.ts,
-                revision=self.assembly.revision,
-                endpoint=self.endpoint.name,
-                unit=(assigned.unit or "") if assigned is not None else "",
-                experiment=self.endpoint.experiment,
-                phase=self.endpoint.phase,
-                variant=assigned.variant if assigned is not None else "",
-                served=route.variant,
-                sub_bucket=assigned.sub_bucket if assigned is not None else -1,
-                pipeline=route.pipeline.name,
-                models=route.pipeline.models,
-                build=self.assembly.build,
-                status=status,
-                error=message,
-                latency_s=latency_s,
-                steps=self.call.steps if self.call is not None else [],
-                fallback=self.fallback_cause is not None,
+            Prediction(  # by position, in the order of its fields
+                request.id,  # event_id
+                request.ts,
+                self.assembly.revision,
+                chosen.name,
+                assigned.unit if assigned is not None else "",
+                chosen.experiment,
+                chosen.phase,
+                assigned.variant if assigned is not None else "",
+                served.variant,
+                assigned.sub_bucket if assigned is not None else -1,
+                served.pipeline.name,
+                served.pipeline.models,
+                self.assembly.build,
+                status,
+                message,  # error
+                latency_s,
+                steps,
+                self.fallback_cause is not None,
                 worker=self.journal.worker,
             )
         )
 
-    def _count(self, status: str, latency_s: float) -> None:
-        journal, name = self.journal, self.endpoint.name
-        journal.requests.labels(name, self.endpoint.experiment, self.variant, status).inc()
-        journal.duration.labels(name, self.variant).observe(latency_s)
-        if self.call is None:
-            return
-        pipeline = self.call.pipeline
-        for step in self.call.steps:
-            journal.steps.labels(pipeline, step.name, step.model).observe(step.duration_s)
-            if step.error:
-                journal.step_errors.labels(pipeline, step.name, step.model, step.error).inc()
 
-
-def _status(error: BaseException | None, *, served: bool) -> tuple[str, str]:
+def _status(error: BaseException | None, fallback_cause: TurnoutError | None) -> tuple[str, str]:
     """Status and message of a prediction; a fallback that worked is "ok" and keeps the message of what failed."""
     if error is None:
-        return "ok", ""
-    message = str(error)[:MAX_ERROR_CHARACTERS]
-    if served:
-        return "ok", message
+        return "ok", "" if fallback_cause is None else str(fallback_cause)[:MAX_ERROR_CHARACTERS]
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         return "cancelled", "the caller left"
+    message = str(error)[:MAX_ERROR_CHARACTERS]
     if isinstance(error, TurnoutError):
         return error.code, message
     return "internal", f"{type(error).__name__}: {message}"

@@ -102,7 +102,7 @@ class Embedded:
         incoming = endpoint.Incoming(
             name,
             body if isinstance(body, bytes) else msgspec.json.encode(body),
-            request_id=self.home.new_id(),
+            id=self.home.new_id(),
             received=time.monotonic(),
             ts=time.time(),
             header=lower.get,

@@ -75,9 +75,7 @@ class Home:
             registry=registry,
             settings=log.Settings(limit_bytes=identity.spool_bytes),
         )
-        self.journal = visit.Journal(
-            self.events, memory.ExposureMemory(), registry, worker=identity.worker, new_id=self.new_id
-        )
+        self.journal = visit.Journal(self.events, memory.ExposureMemory(), worker=identity.worker, new_id=self.new_id)
         self._code = code.Code()
         self._pool = pool.Pool()
         self._prepared: dict[int, assembly.Assembly] = {}

@@ -78,11 +78,11 @@ class Routes:
             incoming = endpoint.Incoming(
                 name,
                 request.body,
-                request_id=request_id,
-                received=request.received,
-                ts=time.time(),
-                header=request.headers.get,
-                deadline_s=self._deadline(request),
+                request_id,
+                request.received,
+                time.time(),
+                request.headers.get,
+                self._deadline(request),
             )
             answer = await self._home.dispatch(incoming)
         except TurnoutError as error:
@@ -95,7 +95,7 @@ class Routes:
         headers = ((b"turnout-request-id", request_id.encode()), *self._origin(answer.visit))
         if isinstance(answer.body, bytes):
             body = self._explained(answer) if request.query and self._wants_explanation(request) else answer.body
-            return http.Response(200, body, content_type=JSON, headers=headers)
+            return http.Response(200, body, JSON, headers)
         return _stream(answer.body, request, headers)
 
     def _deadline(self, request: http.Request) -> float | None:

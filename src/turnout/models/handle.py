@@ -96,9 +96,8 @@ class Handle:
             step.batch_rows = 1
 
     def _step(self, call: wire.Call, began: float, rows: int) -> wire.Step:
-        step = wire.Step(
-            name=self.name, model=self.model, version=self._host.version, start_s=began - call.started, rows=rows
-        )
+        step = wire.Step(self.name, self.model, self._host.version, began - call.started)
+        step.rows = rows
         call.steps.append(step)
         return step
 
