@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 HeaderLine = tuple[bytes, bytes]
 
@@ -27,6 +27,8 @@ BODILESS: Final = (204, 304)
 
 JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
+PROBLEM_TYPE: Final = "urn:turnout:problem:"
+"""Before an error's code, the `type` of its problem document."""
 
 
 class Headers(list[HeaderLine]):
@@ -42,7 +44,7 @@ class Headers(list[HeaderLine]):
         return None
 
 
-class Request:
+class Request(Struct, gc=False):
     """One complete request.
 
     Attributes:
@@ -57,35 +59,21 @@ class Request:
         version: "1.0" or "1.1" (or what the ASGI server says).
     """
 
-    __slots__ = ("body", "client", "headers", "keep_alive", "method", "path", "query", "received", "version")
-
-    def __init__(  # noqa: PLR0913  # a record; the transports fill it
-        self,
-        method: str,
-        path: str,
-        query: str = "",
-        headers: Headers | None = None,
-        body: bytes = b"",
-        client: str = "",
-        received: float = 0.0,
-        keep_alive: bool = True,
-        version: str = "1.1",
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.query = query
-        self.headers = Headers() if headers is None else headers
-        self.body = body
-        self.client = client
-        self.received = received
-        self.keep_alive = keep_alive
-        self.version = version
+    method: str
+    path: str
+    query: str = ""
+    headers: Headers = field(default_factory=lambda: Headers())
+    body: bytes = b""
+    client: str = ""
+    received: float = 0.0
+    keep_alive: bool = True
+    version: str = "1.1"
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path!r} {len(self.body)} bytes>"
 
 
-class Response:
+class Response(Struct):
     """One answer.
 
     Attributes:
@@ -98,23 +86,12 @@ class Response:
         on_close: Called once when the answer was handed to the network, or cannot be any more.
     """
 
-    __slots__ = ("body", "close", "content_type", "headers", "on_close", "status")
-
-    def __init__(  # a record; handlers fill it
-        self,
-        status: int = 200,
-        body: bytes | AsyncIterator[bytes] = b"",
-        content_type: bytes = JSON,
-        headers: Sequence[HeaderLine] = (),
-        close: bool = False,
-        on_close: Callable[[], object] | None = None,
-    ) -> None:
-        self.status = status
-        self.body = body
-        self.content_type = content_type
-        self.headers = headers
-        self.close = close
-        self.on_close = on_close
+    status: int = 200
+    body: bytes | AsyncIterator[bytes] = b""
+    content_type: bytes = JSON
+    headers: Sequence[HeaderLine] = ()
+    close: bool = False
+    on_close: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
         size = f"{len(self.body)} bytes" if isinstance(self.body, bytes) else "streamed"
@@ -146,13 +123,10 @@ class Refusal(Exception):
         self.retry_after_s = retry_after_s
 
 
-Refuse = Callable[[Refusal], Response]
-
-
 def refuse(refusal: Refusal) -> Response:
-    """Render a refusal as problem+json; used where the gateway gives nothing of its own."""
+    """A refusal as RFC 9457 problem document, in the form that `gateway/problems.py` gives errors of requests."""
     problem = {
-        "type": "about:blank",
+        "type": f"{PROBLEM_TYPE}{refusal.code}",
         "title": phrase(refusal.status),
         "status": refusal.status,
         "code": refusal.code,
