@@ -14,7 +14,7 @@ import pytest
 
 from turnout.eventlog import segments
 from turnout.events import Event, Exposure, Outcome, Prediction
-from turnout.gateway import embedded, problems, routes
+from turnout.gateway import embedded, routes
 from turnout.transport import http, server
 
 HERE = Path(__file__).parent
@@ -115,7 +115,7 @@ def serve(tmp_path: Path) -> Serve:
         served = embedded.Embedded(document, state=tmp_path / "state")
         await served.start()
         limits = http.Limits(body_bytes=1 << 20)
-        front = server.Server(routes.Routes(served.home, **options), limits=limits, refuse=problems.refusal)
+        front = server.Server(routes.Routes(served.home, **options), limits=limits)
         sock = socket.create_server(("127.0.0.1", 0))
         port = sock.getsockname()[1]
         await front.start(sock)

@@ -1,6 +1,7 @@
 """Request targets, response heads and failures at the border, piece by piece."""
 
 import asyncio
+import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -65,15 +66,22 @@ def test_a_header_with_a_line_break_is_refused(line: tuple[bytes, bytes]) -> Non
         http.header_lines([line])
 
 
+def test_a_refusal_is_a_problem_document_that_says_when_to_come_back() -> None:
+    answer = http.refuse(http.shutting_down())
+    assert isinstance(answer.body, bytes)
+    problem = json.loads(answer.body)
+    assert (problem["type"], problem["title"]) == ("urn:turnout:problem:unavailable", "Service Unavailable")
+    assert (problem["status"], problem["code"]) == (answer.status, "unavailable") == (503, "unavailable")
+    assert (answer.content_type, list(answer.headers)) == (b"application/problem+json", [(b"retry-after", b"1")])
+    assert b"retry-after" not in dict(http.refuse(http.malformed("a line without an end")).headers)
+
+
 def test_requests_and_responses_say_what_they_are() -> None:
     assert repr(http.Request("GET", "/x", body=b"abc")) == "<Request GET /x 3 bytes>".replace("/x", "'/x'")
     assert repr(http.Response(404, b"ab")) == "<Response 404 2 bytes>"
 
 
-def test_a_failing_renderer_on_close_or_stream_harms_nobody(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    def broken(_: http.Refusal) -> http.Response:
-        raise RuntimeError("renderer")
-
+def test_a_failing_on_close_or_stream_harms_nobody(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     def on_close() -> None:
         raise RuntimeError("on_close")
 
@@ -88,9 +96,8 @@ def test_a_failing_renderer_on_close_or_stream_harms_nobody(run: Run, caplog: py
             raise RuntimeError("aclose")
 
     registry = telemetry.Registry()
-    border = borders.Border(broken, registry)
+    border = borders.Border(registry)
     with caplog.at_level(logging.CRITICAL, "turnout"):
-        assert border.refused(http.internal()).status == 500
         border.tell(on_close)
         run(border.finish(Stream()))
     (failures,) = [f for f in registry.snapshot() if f.name == telemetry.HANDLER_FAILURES]

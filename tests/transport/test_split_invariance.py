@@ -106,7 +106,7 @@ async def answers(pieces: list[bytes], turns: int) -> tuple[bytes, bool, list[tu
     shared = connection.Shared(
         handler,
         limits=http.Limits(header_bytes=1_000, pipelined=3),
-        border=borders.Border(http.refuse, telemetry.Registry()),
+        border=borders.Border(telemetry.Registry()),
         loop=asyncio.get_running_loop(),
     )
     one = connection.Connection(shared)

@@ -19,7 +19,7 @@ import msgspec
 from turnout import telemetry
 from turnout.assembly import building
 from turnout.errors import DocumentError, UnavailableError
-from turnout.gateway import home, problems, routes
+from turnout.gateway import home, routes
 from turnout.transport import control, http, loop, server
 
 logger = logging.getLogger("turnout.gateway")
@@ -54,7 +54,7 @@ class Worker:
             idle_s=settings.idle_s,
         )
         handler = routes.Routes(self.home, overview=self._overview, metrics=self._metrics, explain=settings.explain)
-        self.server = server.Server(handler, limits=limits, refuse=problems.refusal, registry=self.registry)
+        self.server = server.Server(handler, limits=limits, registry=self.registry)
         self._channel: control.Channel | None = None
         self._serving = False
         self._swap = asyncio.Lock()

@@ -10,7 +10,7 @@ document is watched as in `turnout serve`. Events go to segment files in the sta
 
 from pathlib import Path
 
-from turnout.gateway import embedded, problems, routes
+from turnout.gateway import embedded, routes
 from turnout.transport import asgi, http
 
 
@@ -39,7 +39,6 @@ def create_app(
     return asgi.AsgiApp(
         handler,
         limits=limits or http.Limits(),
-        refuse=problems.refusal,
         startup=served.start,
         shutdown=served.stop,
     )

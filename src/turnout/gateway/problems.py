@@ -1,4 +1,7 @@
-"""Errors as RFC 9457 problem documents: the one place that knows which error has which HTTP status."""
+"""Errors as RFC 9457 problem documents: the one place that knows which error has which HTTP status.
+
+Called by `routes`. What the transport refuses before there is a request, it renders itself: `transport/http.refuse`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +11,7 @@ import msgspec
 from turnout import errors
 from turnout.transport import http
 
-CONTENT_TYPE = b"application/problem+json"
+CONTENT_TYPE = http.PROBLEM
 
 STATUS: dict[type[errors.TurnoutError], int] = {
     errors.InputError: 422,
@@ -52,7 +55,7 @@ def fields(error: BaseException) -> dict[str, Any]:
     """The members of the problem document for one error. What is not ours is told as "internal", without its text."""
     if not isinstance(error, errors.TurnoutError):
         return {
-            "type": "urn:turnout:problem:internal",
+            "type": f"{http.PROBLEM_TYPE}internal",
             "title": TITLES[500],
             "status": 500,
             "code": "internal",
@@ -60,7 +63,7 @@ def fields(error: BaseException) -> dict[str, Any]:
         }
     status = status_of(error)
     problem: dict[str, Any] = {
-        "type": f"urn:turnout:problem:{error.code}",
+        "type": f"{http.PROBLEM_TYPE}{error.code}",
         "title": TITLES.get(status, TITLES[500]),
         "status": status,
         "code": error.code,
@@ -86,16 +89,3 @@ def response(
         wait_s = getattr(error, "retry_after_s", None) or RETRY_AFTER_S
         sent.append((b"retry-after", b"%d" % max(1, round(wait_s))))
     return http.Response(problem["status"], msgspec.json.encode(problem), content_type=CONTENT_TYPE, headers=sent)
-
-
-def refusal(refused: http.Refusal) -> http.Response:
-    """What the transport refuses before there is a request, in the same form."""
-    problem = {
-        "type": f"urn:turnout:problem:{refused.code}",
-        "title": TITLES.get(refused.status, "The request was refused"),
-        "status": refused.status,
-        "code": refused.code,
-        "detail": refused.message,
-        "hint": refused.hint,
-    }
-    return http.Response(refused.status, msgspec.json.encode(problem), content_type=CONTENT_TYPE, close=True)

@@ -50,7 +50,6 @@ class AsgiApp:
         handler: http.Handler,
         *,
         limits: http.Limits | None = None,
-        refuse: http.Refuse = http.refuse,
         startup: Callable[[], Awaitable[None]] = _nothing,
         shutdown: Callable[[], Awaitable[None]] = _nothing,
         registry: telemetry.Registry | None = None,
@@ -60,7 +59,7 @@ class AsgiApp:
         self._startup = startup
         self._shutdown = shutdown
         self._starting: asyncio.Task[None] | None = None
-        self._border = borders.Border(refuse, registry or telemetry.Registry())
+        self._border = borders.Border(registry or telemetry.Registry())
 
     async def __aenter__(self) -> "AsgiApp":
         await self._start()

@@ -17,8 +17,7 @@ log = logging.getLogger(__name__)
 class Border:
     """What one transport does about requests that go wrong."""
 
-    def __init__(self, refuse: http.Refuse, registry: telemetry.Registry) -> None:
-        self._refuse = refuse
+    def __init__(self, registry: telemetry.Registry) -> None:
         self._refusals = registry.counter(
             telemetry.REFUSALS, "Requests the transport refused or handlers failed on, by code.", ("code",)
         )
@@ -29,11 +28,7 @@ class Border:
     def refused(self, refusal: http.Refusal) -> http.Response:
         """Count a refusal and render it."""
         self._refusals.labels(refusal.code).inc()
-        try:
-            return self._refuse(refusal)
-        except Exception:
-            log.exception("rendering a refusal failed")
-            return http.refuse(refusal)
+        return http.refuse(refusal)
 
     def failed(self, request: http.Request, error: BaseException) -> http.Response:
         """Count and log a handler that raised, and render the answer."""

@@ -36,7 +36,6 @@ class Server:
         handler: http.Handler,
         *,
         limits: http.Limits | None = None,
-        refuse: http.Refuse = http.refuse,
         registry: telemetry.Registry | None = None,
     ) -> None:
         """Prepare a server; nothing is opened.
@@ -44,13 +43,12 @@ class Server:
         Args:
             handler: Called for each complete request, in a task of its own. Cancelled when the client leaves.
             limits: What clients may ask for.
-            refuse: Renders what the transport itself refuses; must answer whole bodies.
             registry: Where connections, refusals and failures are counted.
         """
         self.limits = limits or http.Limits()
         self._handler = handler
         self._registry = registry or telemetry.Registry()
-        self._border = borders.Border(refuse, self._registry)
+        self._border = borders.Border(self._registry)
         self._shared: connection.Shared | None = None
         self._server: asyncio.AbstractServer | None = None
         self._timer: asyncio.TimerHandle | None = None
