@@ -128,7 +128,7 @@ def test_param_that_does_not_fit_is_named_with_its_type(params: dict[str, Any], 
             ["'top_k' is a param", "move it under params"],
         ),
     ],
-    ids=str,
+    ids=["missing", "unknown", "a param"],
 )
 def test_model_that_is_missing_or_unknown_is_named(models: dict[str, Any], path: str, words: list[str]) -> None:
     (error,) = errors_of(models=models, top_k=1)

@@ -71,7 +71,7 @@ def test_numpy_is_encoded_anywhere(kind: Any, value: Any, expected: Any) -> None
         (object(), "score"),
         ([1, object()], "score[1]"),
     ],
-    ids=str,
+    ids=["nan", "-inf", "float32 nan", "array with inf", "nan deep inside", "an object", "a list with an object"],
 )
 def test_what_json_cannot_say_is_refused_naming_the_field(kind: Any, value: Any, path: str) -> None:
     with pytest.raises(StepError) as caught:
