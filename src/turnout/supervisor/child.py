@@ -12,6 +12,10 @@ from typing import Literal
 from turnout.errors import DeadlineError, OverloadError, UnavailableError
 from turnout.transport import control
 
+DEFAULTS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
+"""What a child's environment has unless its own says otherwise: one compute thread per model unless the document asks
+for more (numpy would start one per core in every worker), and no search for pydantic plugins at each start."""
+
 EXIT_S = 5.0
 """Seconds a drained worker may take to leave, then it is killed."""
 
@@ -209,6 +213,7 @@ async def spawn(
                 *command,
                 *arguments(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
+                env=DEFAULTS | os.environ,
                 pass_fds=(theirs.fileno(), *(() if listener is None else (listener.fileno(),))),
                 process_group=0,
             )
