@@ -19,7 +19,6 @@ from turnout.supervisor import (
     backoff,
     banner,
     codewatch,
-    fleet,
     lastgood,
     listening,
     overview,
@@ -201,8 +200,8 @@ def test_the_base_address_is_one_this_machine_can_reach() -> None:
 
 def test_a_document_error_becomes_a_list_of_problems() -> None:
     error = DocumentError([SpecError("m.", path="a.b", file="f", line=3, hint="h."), SpecError("n.")])
-    problems = tree.problems_of(error)
-    assert [fleet.describe(problem) for problem in problems] == ["f:3 a.b: m. h.", "n."]
+    problems = control.problems(error, UnavailableError("gone.", hint="wait."))
+    assert [str(problem) for problem in problems] == ["f:3 a.b: m. h.", "n.", "gone. wait."]
 
 
 def test_a_document_by_link_keeps_the_links_folder(tmp_path: Path) -> None:

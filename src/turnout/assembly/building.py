@@ -21,12 +21,6 @@ from turnout.pipelines import catalog as pipeline_catalog
 from turnout.runtimes import base
 from turnout.runtimes import catalog as runtime_catalog
 from turnout.spec import document, snapshot
-from turnout.transport import control
-
-
-def problem(error: SpecError) -> control.Problem:
-    """One document error in the form that travels to the supervisor, the status and `--json`."""
-    return control.Problem(message=error.message, file=error.file, line=error.line, path=error.path, hint=error.hint)
 
 
 async def build(

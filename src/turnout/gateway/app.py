@@ -111,9 +111,7 @@ class Worker:
             try:
                 built = await self.home.prepare(message.generation, message.files)
             except DocumentError as error:
-                return control.Refused(
-                    generation=message.generation, errors=[building.problem(each) for each in error.errors]
-                )
+                return control.Refused(generation=message.generation, errors=control.problems(error))
         return control.Prepared(
             generation=message.generation,
             revision=built.revision,

@@ -22,6 +22,7 @@ from turnout.events import Outcome
 from turnout.gateway import outcomes
 from turnout.sources import artifacts
 from turnout.spec import snapshot
+from turnout.transport import control
 
 logger = logging.getLogger("turnout.gateway")
 
@@ -229,10 +230,10 @@ class Home:
             "build": current.build if current else None,
             "since": self.since or None,
             "in_flight": current.in_flight if current else 0,
-            "refused": [building.problem(error) for error in self.refused] if self.refused else None,
+            "refused": control.problems(*self.refused) if self.refused else None,
         }
         if current is not None:
             base["models"] = {alias: host.stats() for alias, host in sorted(current.hosts.items())}
             base["endpoints"] = {name: building.describe(each) for name, each in sorted(current.endpoints.items())}
-            base["warnings"] = [building.problem(error) for error in current.snapshot.warnings]
+            base["warnings"] = control.problems(*current.snapshot.warnings)
         return base

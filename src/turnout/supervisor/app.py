@@ -20,7 +20,7 @@ import msgspec
 
 from turnout.errors import TurnoutError
 from turnout.sources import catalog
-from turnout.supervisor import banner, fleet, tree
+from turnout.supervisor import banner, tree
 from turnout.supervisor.settings import Settings
 
 OK, FAILED, REFUSED = 0, 1, 2
@@ -88,7 +88,7 @@ def _has_terminal() -> bool:
 def refused_text(document: str, refused: tree.Refused) -> str:
     count = len(refused.errors)
     lines = [f"turnout serve: {document} is refused, {count} error{'s' if count != 1 else ''}:"]
-    return "\n".join([*lines, *(f"  {fleet.describe(error)}" for error in refused.errors)])
+    return "\n".join([*lines, *(f"  {error}" for error in refused.errors)])
 
 
 def complain(text: str) -> None:

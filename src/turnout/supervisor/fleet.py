@@ -153,9 +153,8 @@ class Fleet:
             if not peers:  # nobody is left to ask: the next worker that starts tries it
                 self._pending, self._retry = files, True
                 self._wake.set()
-                return swap.Refusal(
-                    errors=(swap.problem("no worker is up; the next one to start tries it."),), lost=True
-                )
+                problem = control.Problem(message="no worker is up; the next one to start tries it.")
+                return swap.Refusal(errors=(problem,), lost=True)
             verdict = await self._prepare(peers, files)
             if isinstance(verdict, swap.Refusal) and verdict.split:
                 verdict = await self._prepare(peers, files)
@@ -171,7 +170,7 @@ class Fleet:
         """Remember why the document as it is on disk is not in force."""
         self.refusals += 1
         self.refused = Refused(at=time.time(), errors=tuple(errors))
-        log.error("document refused: %s", "; ".join(describe(error) for error in errors))
+        log.error("document refused: %s", "; ".join(map(str, errors)))
 
     async def _prepare(self, peers: Sequence[child.Child], files: dict[str, str]) -> swap.Agreement | swap.Refusal:
         self._generation += 1
@@ -219,7 +218,7 @@ class Fleet:
                 slot.restarts += 1
                 outcome = await self._successor(slot, daring=not self.serving and self._take_retry())
                 if isinstance(outcome, swap.Refusal):
-                    slot.worker, slot.trouble = None, "; ".join(describe(error) for error in outcome.errors)
+                    slot.worker, slot.trouble = None, "; ".join(map(str, outcome.errors))
                     log.error("slot %d has no worker: %s", slot.index, slot.trouble)
                     continue
                 slot.worker, slot.trouble = outcome, ""
@@ -260,7 +259,7 @@ class Fleet:
                         outcome = await self._successor(slot, daring=False)
                     if isinstance(outcome, swap.Refusal):
                         self.reload_failed = Refused(at=time.time(), errors=outcome.errors)
-                        text = "; ".join(describe(error) for error in outcome.errors)
+                        text = "; ".join(map(str, outcome.errors))
                         log.error("reload failed, the old workers serve on: %s", text)
                         return False
                     old, slot.worker, slot.trouble = slot.worker, outcome, ""
@@ -284,7 +283,7 @@ class Fleet:
                 await one.until(one.in_force, "served", self.settings.hello_s)
                 return one
         except (UnavailableError, ConflictError, OSError) as exc:
-            refusal = swap.Refusal(errors=(swap.problem(str(exc)),), lost=True)
+            refusal = swap.Refusal(errors=(control.Problem(message=str(exc)),), lost=True)
         except asyncio.CancelledError:
             if one is not None:
                 self._members.discard(one)
@@ -378,11 +377,3 @@ class Fleet:
             if slot.sock is not None:
                 slot.sock.close()
                 slot.sock = None
-
-
-def describe(error: control.Problem) -> str:
-    """One problem as one line: place, key path, what, remedy."""
-    place = f"{error.file}:{error.line}" if error.line else error.file
-    where = " ".join(part for part in (place, error.path) if part)
-    text = f"{error.message} {error.hint}".strip()
-    return f"{where}: {text}" if where else text

@@ -56,10 +56,6 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     lost: bool = False
 
 
-def problem(message: str, *, hint: str = "", file: str = "", path: str = "", line: int = 0) -> control.Problem:
-    return control.Problem(file=file, line=line, path=path, message=message, hint=hint)
-
-
 async def prepare(
     peers: Sequence[Peer], *, generation: int, files: Mapping[str, str], stages: tuple[str, ...], timeout_s: float
 ) -> Agreement | Refusal:
@@ -109,11 +105,13 @@ def _judge(
     prepared = [reply for reply in replies if isinstance(reply, control.Prepared)]
     refusals = [reply for reply in replies if isinstance(reply, control.Refused)]
     if refusals:  # all workers read the same text: one list of errors says it all
-        return Refusal(errors=tuple(refusals[0].errors) or (problem("the document was refused without a reason."),))
+        return Refusal(
+            errors=tuple(refusals[0].errors) or (control.Problem(message="the document was refused without a reason."),)
+        )
     if len(prepared) < len(replies):
         lost = [
-            problem(
-                f"worker {peer.name} did not prepare the document: {_reason(reply)}",
+            control.Problem(
+                message=f"worker {peer.name} did not prepare the document: {_reason(reply)}",
                 hint="See its log above. The document that was in force before stays in force.",
             )
             for peer, reply in zip(peers, replies, strict=True)
@@ -124,7 +122,7 @@ def _judge(
     if len(revisions) != 1:
         text = f"the workers read different contents for the same document: revisions {', '.join(revisions)}."
         hint = "A model file or variable changed while it was read; save the document once more."
-        return Refusal(errors=(problem(text, hint=hint),), split=True)
+        return Refusal(errors=(control.Problem(message=text, hint=hint),), split=True)
     first = prepared[0]
     return Agreement(generation=generation, revision=first.revision, build=first.build, summary=first.summary)
 

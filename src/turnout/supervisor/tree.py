@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import msgspec
 
 from turnout import telemetry
-from turnout.errors import DocumentError, SpecError, TurnoutError, UnavailableError
-from turnout.supervisor import backoff, child, codewatch, fleet, lastgood, listening, overview, statefolder, swap
+from turnout.errors import TurnoutError, UnavailableError
+from turnout.supervisor import backoff, child, codewatch, fleet, lastgood, listening, overview, statefolder
 from turnout.supervisor.settings import Settings
 from turnout.transport import control
 
@@ -173,7 +173,7 @@ class Tree:
 
     async def _first(self, workers: fleet.Fleet, files: dict[str, str] | TurnoutError) -> None:
         if isinstance(files, TurnoutError):
-            errors: tuple[control.Problem, ...] = problems_of(files)
+            errors = tuple(control.problems(files))
         else:
             refusal = await workers.change(files, seen_at=time.time())
             if refusal is None:
@@ -248,7 +248,7 @@ class Tree:
     async def _watch(self, workers: fleet.Fleet) -> None:
         async for files in self._source.changes():
             if isinstance(files, TurnoutError):
-                workers.refuse(problems_of(files))
+                workers.refuse(control.problems(files))
             else:
                 await workers.change(files, seen_at=time.time())
                 if workers.reload_failed is not None and self.settings.reload:
@@ -431,15 +431,6 @@ def _swap(swapped: fleet.Swapped | None) -> dict[str, float] | None:
         return None
     took_s = swapped.in_force_at - swapped.seen_at
     return {"seen_at": swapped.seen_at, "in_force_at": swapped.in_force_at, "took_s": round(took_s, 4)}
-
-
-def problems_of(error: TurnoutError) -> tuple[control.Problem, ...]:
-    """An error of ours as the problems that travel over the control channel."""
-    if isinstance(error, DocumentError):
-        return tuple(problem for each in error.errors for problem in problems_of(each))
-    if isinstance(error, SpecError):
-        return (swap.problem(error.message, hint=error.hint, file=error.file, path=error.path, line=error.line),)
-    return (swap.problem(error.message, hint=error.hint),)
 
 
 def base_url(host: str, port: int) -> str:

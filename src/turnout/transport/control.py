@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from turnout import telemetry
-from turnout.errors import DeadlineError, OverloadError, UnavailableError
+from turnout.errors import DeadlineError, DocumentError, OverloadError, SpecError, TurnoutError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,32 @@ class Ready(Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Problem(Struct, frozen=True, kw_only=True):
-    """One error of a document, as `errors.SpecError` describes it."""
+    """One error of a document as it travels to the supervisor, `/status` and `--json`; see `errors.SpecError`."""
 
     message: str
     file: str = ""
     line: int = 0
     path: str = ""
     hint: str = ""
+
+    def __str__(self) -> str:
+        """One line: place, key path, what, remedy."""
+        return str(SpecError(self.message, path=self.path, file=self.file, line=self.line, hint=self.hint))
+
+
+def problems(*errors: TurnoutError) -> list[Problem]:
+    """The errors as problems, in their order; a DocumentError gives one for each of its errors."""
+    found = []
+    for error in errors:
+        if isinstance(error, DocumentError):
+            found += problems(*error.errors)
+        elif isinstance(error, SpecError):
+            found.append(
+                Problem(message=error.message, file=error.file, line=error.line, path=error.path, hint=error.hint)
+            )
+        else:
+            found.append(Problem(message=error.message, hint=error.hint))
+    return found
 
 
 class Prepare(Struct, tag=True, frozen=True, kw_only=True):
