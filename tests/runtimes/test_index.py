@@ -157,14 +157,15 @@ def test_a_half_written_source_is_the_documents_error(source: Path, opened: Open
         ({"metric": "cosine"}, "metric 'cosine' does not exist"),
         ({"exact": "no"}, "exact is true or false"),
         ({"expansion": 0}, "expansion is a whole number"),
-        ({"top_k": 3}, "has no param 'top_k'"),
+        ({"top_k": 3}, "has no option 'top_k'"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-def test_wrong_params_are_the_documents_error(
+def test_a_wrong_option_is_the_documents_error_at_its_key(
     source: Path, opened: Opened, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(SpecError, match=message):
+    with pytest.raises(SpecError, match=message) as caught:
         opened("index", source, **options)
+    assert caught.value.path in options
     with pytest.raises(SpecError, match="needs a source"):
         opened("index")

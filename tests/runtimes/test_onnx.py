@@ -206,7 +206,7 @@ def test_different_fixed_batches_are_refused(graph: Graph, opened: Opened) -> No
 
 def test_unknown_params_are_refused(graph: Graph, opened: Opened) -> None:
     path = graph(DOUBLE, {"x": ("FLOAT", ["b", 2])}, {"y": ("FLOAT", ["b", 2])}, TWO)
-    with pytest.raises(SpecError, match="the onnx runtime has no param 'provider'"):
+    with pytest.raises(SpecError, match="the onnx runtime has no option 'provider'"):
         opened("onnx", path, provider="CPU")
     with pytest.raises(SpecError, match="needs a source"):
         opened("onnx")

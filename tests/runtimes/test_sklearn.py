@@ -122,7 +122,7 @@ def test_what_cannot_be_served_is_the_documents_error(tmp_path: Path, opened: Op
         opened("sklearn", line, pinned=pin(line), method="predict_proba")
     with pytest.raises(SpecError, match="method 'score' is not served"):
         opened("sklearn", line, pinned=pin(line), method="score")
-    with pytest.raises(SpecError, match="has no param 'proba'"):
+    with pytest.raises(SpecError, match="has no option 'proba'"):
         opened("sklearn", line, proba=True)
     with pytest.raises(SpecError, match=r"cannot be read: No such file"):
         opened("sklearn", tmp_path / "absent.pkl", pinned="sha256:0")

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -175,6 +176,12 @@ def test_a_wrong_url_is_explained_without_its_password(url: str, message: str) -
         catalog.open_store(url)
 
     assert "hunter2@" not in str(caught.value)
+
+
+def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreError, match=r"'psycopg'.*turnout\[postgresql\]"):
+        catalog.open_store("postgresql://127.0.0.1/turnout")
 
 
 def test_containers_are_json_in_their_columns(url: str, path: Path) -> None:

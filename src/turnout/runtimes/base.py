@@ -6,11 +6,12 @@ thread, one after the other; only a `native` runtime may be called from another 
 `load`, so it must be safe for that.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from turnout import wire
+from turnout.errors import SpecError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Artifact:
         pinned: The digest that the document itself states; "" when it states none. Runtimes whose
             artifacts are code (pickles) load nothing else.
         code: The user's class, already imported; None when the model is an artifact alone.
-        options: The model's `params` in the document, given to the user's `load` or to the runtime.
+        options: What the document sets beside the artifact: the `params` of a user's class, given to its `load`; a
+            built-in runtime's own keys, such as `exact`; the `options` of a user's runtime.
         threads: Compute threads of one instance, at least 1.
     """
 
@@ -95,3 +97,21 @@ class StreamingRuntime(Protocol):
     def stream(self, row: Any) -> Iterator[Any]:
         """Chunks of the answer to one row; closing the iterator ends the work."""
         ...
+
+
+def refuse_unknown_options(artifact: Artifact, runtime: str, known: Iterable[str]) -> None:
+    """Check that a built-in runtime has every option it is given.
+
+    Args:
+        runtime: Its short name.
+        known: Its options, which are keys of the model in the document.
+
+    Raises:
+        SpecError: It does not have the option at `.path`.
+    """
+    names = sorted(known)
+    for name in sorted(set(artifact.options).difference(names)):
+        hint = did_you_mean(name, names, f"It has: {', '.join(names)}.")
+        raise SpecError(
+            f"model {artifact.alias!r}: the {runtime} runtime has no option {name!r}.", path=name, hint=hint
+        )

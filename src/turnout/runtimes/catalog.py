@@ -13,8 +13,8 @@ RUNTIMES: dict[str, str] = {
 }
 """Short name of a runtime to "module:Class"."""
 
-EXTRAS: dict[str, str] = {"sklearn": "sklearn", "joblib": "sklearn", "skops": "sklearn", "usearch": "index"}
-"""Library to the extra of this package that installs it."""
+EXTRAS: dict[str, str] = {"sklearn": "sklearn"}
+"""Library that a runtime's module imports to the extra of this package that installs it."""
 
 
 def load(name: str) -> type[base.Runtime]:

@@ -46,12 +46,7 @@ class IndexRuntime:
     def __init__(self, artifact: base.Artifact) -> None:
         self.artifact = artifact
         alias = artifact.alias
-        unknown = sorted(set(artifact.options) - set(OPTIONS))
-        if unknown:
-            raise SpecError(
-                f"model {alias!r}: the index runtime has no param {unknown[0]!r}; it has {list(OPTIONS)}.",
-                path=f"params.{unknown[0]}",
-            )
+        base.refuse_unknown_options(artifact, "index", OPTIONS)
         self._metric = artifact.options.get("metric", "cos")
         self._exact = artifact.options.get("exact", True)
         self._keeps_vectors = artifact.options.get("vectors", False)
@@ -59,15 +54,15 @@ class IndexRuntime:
         if self._metric not in METRICS:
             raise SpecError(
                 f"model {alias!r}: metric {self._metric!r} does not exist; there are {list(METRICS)}.",
-                path="params.metric",
+                path="metric",
             )
         for name, value in (("exact", self._exact), ("vectors", self._keeps_vectors)):
             if not isinstance(value, bool):
-                raise SpecError(f"model {alias!r}: {name} is true or false, got {value!r}.", path=f"params.{name}")
+                raise SpecError(f"model {alias!r}: {name} is true or false, got {value!r}.", path=name)
         if not isinstance(self._expansion, int) or not 1 <= self._expansion <= 65_536:
             raise SpecError(
                 f"model {alias!r}: expansion is a whole number from 1 to 65536, got {self._expansion!r}.",
-                path="params.expansion",
+                path="expansion",
             )
         if artifact.path is None:
             raise SpecError(f"model {alias!r}: the index runtime needs a source: a .npz or .npy file.")
@@ -129,7 +124,7 @@ class IndexRuntime:
         except ModuleNotFoundError as error:
             raise SpecError(
                 f"model {self.artifact.alias!r}: exact: false needs usearch, which is not installed.",
-                path="params.exact",
+                path="exact",
                 hint='pip install "turnout[index]", or write exact: true.',
             ) from error
         metric = {"cos": "ip", "ip": "ip", "l2": "l2sq"}[self._metric]

@@ -109,12 +109,7 @@ class OnnxRuntime:
 
     def __init__(self, artifact: base.Artifact) -> None:
         self.artifact = artifact
-        unknown = sorted(set(artifact.options) - OPTIONS)
-        if unknown:
-            raise SpecError(
-                f"model {artifact.alias!r}: the onnx runtime has no param {unknown[0]!r}; "
-                f"it has {', '.join(sorted(OPTIONS))}."
-            )
+        base.refuse_unknown_options(artifact, "onnx", OPTIONS)
         if artifact.path is None:
             raise SpecError(f"model {artifact.alias!r}: the onnx runtime needs a source: the .onnx file.")
         self._session: Any = None

@@ -48,17 +48,12 @@ class SklearnRuntime:
     def __init__(self, artifact: base.Artifact) -> None:
         self.artifact = artifact
         alias = artifact.alias
-        unknown = sorted(set(artifact.options) - set(OPTIONS))
-        if unknown:
-            raise SpecError(
-                f"model {alias!r}: the sklearn runtime has no param {unknown[0]!r}; it has {sorted(OPTIONS)}.",
-                path=f"params.{unknown[0]}",
-            )
+        base.refuse_unknown_options(artifact, "sklearn", OPTIONS)
         self._method = artifact.options.get("method", "predict")
         if self._method not in METHODS:
             raise SpecError(
                 f"model {alias!r}: method {self._method!r} is not served; there are {sorted(METHODS)}.",
-                path="params.method",
+                path="method",
             )
         if artifact.path is None:
             raise SpecError(f"model {alias!r}: the sklearn runtime needs a source: a .joblib, .pkl or .skops file.")
@@ -93,7 +88,7 @@ class SklearnRuntime:
             has = [name for name in METHODS if hasattr(estimator, name)]
             raise SpecError(
                 f"model {alias!r}: {type(estimator).__name__} has no {self._method}; it has {has}.",
-                path="params.method",
+                path="method",
             )
         self._estimator, self._call = estimator, call
         self._describe()

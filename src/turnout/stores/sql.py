@@ -6,6 +6,7 @@ more than SQLite itself.
 """
 
 import contextlib
+import importlib.util
 import math
 import sqlite3
 import subprocess
@@ -54,7 +55,7 @@ def engine(url: str, *, read_only: bool = False) -> sa.Engine:
         read_only: Never create or change anything.
 
     Raises:
-        StoreError: The URL cannot be read, or the file to read does not exist.
+        StoreError: The URL cannot be read, the file to read does not exist, or PostgreSQL's driver is not installed.
     """
     backend, _, place = url.partition("://")
     if backend.partition("+")[0] == "sqlite":
@@ -63,6 +64,9 @@ def engine(url: str, *, read_only: bool = False) -> sa.Engine:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError) as error:
         raise StoreError("the store's URL cannot be read.", hint="Write sqlite:///PATH or postgresql://...") from error
+    if importlib.util.find_spec("psycopg") is None:
+        hint = 'Install it: pip install "turnout[postgresql]".'
+        raise StoreError("a PostgreSQL store needs the module 'psycopg', which is not there.", hint=hint)
     return sa.create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=1,
