@@ -4,7 +4,7 @@ Called by reports; off the data plane's import path, because it needs scipy. Eve
 computed from counts and sums per *unit*, so any store can feed it, and a metric never has
 to be read row by row. Effect = treatment − control.
 
-Source: docs/experiments.md §3 names formula and paper for each function.
+Source: docs/experiments.md, "What the report computes", has the formulas and their papers.
 """
 
 import math
@@ -17,8 +17,13 @@ from scipy import special
 Kind = Literal["conversion", "mean"]
 
 SRM_P: Final = 0.001
+"""Below this the chi-square test finds the sample ratio suspect: experiments are many and looked at often."""
+
 SRM_E: Final = 1000.0
+"""Evidence above which the sequential test finds a mismatch: wrong in one of 1,000 experiments at most, at any look."""
+
 SRM_CONCENTRATION: Final = 100.0
+"""Of the sequential test's prior around the weights; larger finds small deviations sooner and large ones later."""
 
 
 class Moments(Struct, frozen=True, kw_only=True):
@@ -93,10 +98,7 @@ class RatioCheck(Struct, frozen=True, kw_only=True):
 
 
 def variance(sample: Moments, kind: Kind) -> float:
-    """Variance of the estimated mean; NaN with too few units (none, or one for a mean).
-
-    Source: docs/experiments.md §3.1.
-    """
+    """Variance of the estimated mean; NaN with too few units (none, or one for a mean)."""
     if kind == "conversion":
         return sample.mean * (1 - sample.mean) / sample.n if sample.n else math.nan
     if sample.n < 2:

@@ -1,6 +1,6 @@
 """One experiment, read from a store: who got what, what came of it, and whether to believe it.
 
-Called by `turnout report` and later by the control plane. Reads the store through five
+Called by `turnout report`. Reads the store through five
 verbs, adds the statistics of `experiments/statistics.py`, and lets `notes.py` say in plain
 words what a reader must know.
 """
@@ -19,9 +19,6 @@ from turnout.stores import base
 
 DEFAULT_TIGHTEST_AT: Final = 10_000
 """N* of experiments without `plan.units`: a constant, because it must never be tuned on data."""
-
-MIN_UNITS: Final = 100
-"""Units per variant below which the always-valid interval, which is asymptotic, is not shown."""
 
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
@@ -242,7 +239,7 @@ class _Reader:
         alpha = self.spec.plan.alpha
         several = max(1, len(self._names(())) - 1)  # k variants against one control share the error
         always = None
-        if min(treatment.n, control.n) >= MIN_UNITS:
+        if min(treatment.n, control.n) >= notes.FEW_UNITS:
             always = statistics.sequence(treatment, control, kind, tightest_at=self.tightest_at, alpha=alpha / several)
         return tables.Comparison(
             variant=name,

@@ -13,8 +13,11 @@ from turnout.experiments import assignment
 from turnout.reports import tables
 
 FEW_UNITS: Final = 100
+"""Units per variant below which the always-valid interval, which is asymptotic, is not shown."""
+
 MAX_CROSSED_RATIO: Final = 0.01
 MAX_NO_UNIT_RATIO: Final = 0.01
+MAX_ERROR_RATIO: Final = 0.01
 SHOWN_NAMES: Final = 10
 
 Rule = Callable[[tables.Report], Iterator[tables.Note]]
@@ -114,7 +117,7 @@ def _serving(made: tables.Report) -> Iterator[tables.Note]:
     control = next((row.serving.error_ratio for row in made.variants if row.control), None) or 0.0
     for row in made.variants:
         serving = row.serving
-        if serving.error_ratio and (serving.error_ratio > 0.01 and serving.error_ratio > 2 * control):
+        if serving.error_ratio and (serving.error_ratio > MAX_ERROR_RATIO and serving.error_ratio > 2 * control):
             text = f"{row.name} answers {_percent(serving.error_ratio)} of its requests with an error"
             yield _warning("errors", f"{text}; {made.control}: {_percent(control)}." if not row.control else f"{text}.")
         if serving.stood_in:
