@@ -57,7 +57,7 @@ def test_a_gauge_is_set_or_followed() -> None:
 
 def test_a_child_can_be_removed() -> None:
     registry = telemetry.Registry()
-    family = registry.gauge(telemetry.SNAPSHOT_INFO, "S.", ("revision",))
+    family = registry.gauge(telemetry.SNAPSHOT_APPLIED, "S.", ("revision",))
     family.labels("old").set(1)
     family.remove("old")
     family.labels("new").set(1)

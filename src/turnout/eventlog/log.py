@@ -99,12 +99,12 @@ class EventLog:
         self._failing = False
         self._encode = msgspec.msgpack.Encoder().encode
         self._dropped = registry.counter(
-            "turnout_events_dropped_total",
+            telemetry.EVENTS_DROPPED,
             "Events that were not kept, by the place that had to drop them.",
             ("type", "variant", "sink"),
         )
         self._failures = registry.counter(
-            "turnout_event_write_failures_total", "Failed writes to a segment file; each is retried."
+            telemetry.EVENT_WRITE_FAILURES, "Failed writes to a segment file; each is retried."
         ).labels()
 
     @property

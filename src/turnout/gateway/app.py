@@ -25,6 +25,11 @@ from turnout.transport import control, http, loop, server
 logger = logging.getLogger("turnout.gateway")
 
 OVERVIEW_TIMEOUT_S = 5.0
+"""How long /status and /metrics wait for the supervisor, which itself waits 2 s for a silent worker."""
+
+LAST_WORD_S = 0.1
+"""Between being drained and leaving: `Drained` has to get out first."""
+
 HEALTH_EVERY_S = 1.0
 """How often a worker looks whether one of its models hung more often than it may be replaced."""
 
@@ -64,9 +69,9 @@ class Worker:
     async def run(self) -> None:
         """Serve until drained."""
         await self.home.open()
-        loop = asyncio.get_running_loop()
+        running = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._leave)
+            running.add_signal_handler(number, self._leave)
         sock = socket.socket(fileno=self.settings.control_fd)
         self._channel = await control.connect(sock, on_message=self._hear, on_close=self._leave)
         self._channel.send(control.Hello(worker=self.settings.worker, pid=os.getpid()))
@@ -169,7 +174,7 @@ class Worker:
         except TimeoutError:
             logger.warning("worker %s leaves with %d requests unanswered", self.settings.worker, self.server.in_flight)
         await self.home.close()
-        asyncio.get_running_loop().call_later(0.1, self._done.set)
+        asyncio.get_running_loop().call_later(LAST_WORD_S, self._done.set)
 
 
 def _settle_garbage() -> None:

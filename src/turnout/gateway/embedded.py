@@ -23,7 +23,7 @@ import msgspec
 
 from turnout import telemetry
 from turnout.assembly import endpoint
-from turnout.errors import DocumentError, InputError, TurnoutError
+from turnout.errors import DocumentError, TurnoutError
 from turnout.gateway import home
 from turnout.sources import catalog
 
@@ -146,6 +146,3 @@ class Embedded:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-__all__ = ["Embedded", "InputError"]

@@ -32,6 +32,7 @@ class Posted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         event_id: The sender's idempotency key. Without one, a digest of the other fields serves
             when `ts` is given; else every post counts.
         ts: Seconds since the epoch when it happened; default now.
+        source: Which system says so, for people.
         correction_of: event_id of an earlier outcome that this one replaces.
     """
 
@@ -75,6 +76,7 @@ def _checked(item: Posted, *, now: float, new_id: Callable[[], str], path: str) 
         "request_id": item.request_id,
         "event_id": item.event_id,
         "source": item.source,
+        "correction_of": item.correction_of,
     }
     for field, text in texts.items():
         if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:

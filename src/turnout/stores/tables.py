@@ -94,9 +94,3 @@ checkpoints = sa.Table(
     _key("segment"),
     sa.Column("shipped_bytes", sa.BigInteger, nullable=False),
 )
-
-EXPOSURE_UNITS = (
-    "CREATE VIEW exposure_units AS SELECT unit, ts, experiment, phase, variant, project "
-    "FROM exposures WHERE reason IN ('SPLIT', 'EXTERNAL')"
-)
-"""What warehouse experiment tools read: one row per logged exposure of an analysed unit."""

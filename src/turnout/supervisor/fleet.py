@@ -91,7 +91,6 @@ class Fleet:
         self.reload_failed: Refused | None = None
         self.swapped: Swapped | None = None
         self.build = ""
-        self.refusals = 0
         self._command = tuple(command)
         self._make_settings = make_settings
         self._answer = answer
@@ -168,7 +167,6 @@ class Fleet:
 
     def refuse(self, errors: Sequence[control.Problem]) -> None:
         """Remember why the document as it is on disk is not in force."""
-        self.refusals += 1
         self.refused = Refused(at=time.time(), errors=tuple(errors))
         log.error("document refused: %s", "; ".join(map(str, errors)))
 
