@@ -1,5 +1,6 @@
 """Loading user code, and the build that names it."""
 
+import concurrent.futures
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,10 +50,20 @@ def test_a_package_is_digested_whole(folder: Path) -> None:
         ("import nothing_like_this", "broken_b:value", "nothing_like_this"),
         ("1 / 0", "broken_c:value", "ZeroDivisionError"),
         ("def f(:", "broken_d:value", "SyntaxError"),
+        ("import sys\nsys.exit(7)", "broken_e:value", "SystemExit: 7.*__main__"),
     ],
-    ids=["form", "missing-import", "raises", "syntax"],
+    ids=["form", "missing-import", "raises", "syntax", "exits"],
 )
 def test_code_that_does_not_load_says_why(folder: Path, source: str, reference: str, words: str) -> None:
     (folder / f"{reference.partition(':')[0]}.py").write_text(source)
     with pytest.raises(SpecError, match=words):
         code.Code().load(reference)
+
+
+def test_an_interrupt_raised_on_import_in_a_thread_is_an_error_of_the_code(folder: Path) -> None:
+    (folder / "broken_f.py").write_text("raise KeyboardInterrupt\n")
+    with (
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+        pytest.raises(SpecError, match="KeyboardInterrupt"),
+    ):
+        pool.submit(code.Code().load, "broken_f:value").result()

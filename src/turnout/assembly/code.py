@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,11 @@ class Code:
                 f"code {reference!r}: importing it failed: no module {missing!r} is installed.",
                 hint=f"Install {missing!r}.",
             ) from error
-        except Exception as error:
-            raise SpecError(f"code {reference!r}: importing it failed: {_last_line(error)}") from error
+        except BaseException as error:  # a border: user code may raise anything on import, SystemExit included
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise
+            hint = "Put what ends the program under if __name__ == '__main__'." if isinstance(error, SystemExit) else ""
+            raise SpecError(f"code {reference!r}: importing it failed: {_last_line(error)}", hint=hint) from error
 
 
 def _last_line(error: BaseException) -> str:
