@@ -62,6 +62,47 @@ def test_a_model_that_does_not_load_says_why(make_host: MakeHost, scripted: Any)
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()], ids=repr)
+def test_a_model_that_ends_the_program_while_it_loads_is_refused_like_any_other(
+    make_host: MakeHost, raised: BaseException
+) -> None:
+    def factory() -> Any:
+        raise raised
+
+    async def run() -> None:
+        with pytest.raises(ModelError, match=type(raised).__name__):
+            await make_host(factory).open()
+
+    asyncio.run(run())
+
+
+def test_a_thread_that_dies_is_replaced_and_its_rows_are_answered(
+    make_host: MakeHost, scripted: Any, soon: Soon, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Dying(BaseException):
+        """Passes every border but the last."""
+
+    dying = [True]
+
+    def clock() -> float:
+        if dying[0] and threading.current_thread() is not threading.main_thread():
+            dying[0] = False
+            raise Dying
+        return time.monotonic()
+
+    async def run() -> None:
+        loaded = make_host(lambda: scripted(same), timeout_s=0.1, clock=clock)
+        dying[0] = False
+        await loaded.open()
+        dying[0] = True
+        assert (await loaded.submit(1, soon())).value == 1
+        assert loaded.stats()["replaced"] == 1
+        await loaded.close(1.0)
+
+    asyncio.run(run())
+    assert "cannot go on" in caplog.text
+
+
 def test_a_second_instance_that_does_not_load_gives_the_first_one_back(make_host: MakeHost, scripted: Any) -> None:
     made: list[Any] = []
 

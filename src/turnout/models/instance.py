@@ -9,6 +9,7 @@ import asyncio
 import collections
 import contextlib
 import logging
+import math
 import os
 import queue
 import threading
@@ -59,7 +60,14 @@ class Instance:
 
     def _work(self) -> None:
         while (job := self._inbox.get()) is not None and not self.retired:
-            job()
+            try:
+                job()
+            except BaseException:  # a border: what a job lets through would end the thread with its rows unanswered
+                log.exception("%s: its thread cannot go on", self._thread.name)
+                self.busy_since = (
+                    -math.inf
+                )  # stuck for ever: the watch answers its rows and replaces it
+                break
         self.runtime = None
 
     def post(self, callback: Callable[..., object], *args: object) -> None:
@@ -78,8 +86,7 @@ class Instance:
             try:
                 result = function()
             except BaseException as error:  # noqa: BLE001 - a border: handed to who asked
-                failure = RuntimeError(str(error)) if isinstance(error, StopIteration) else error
-                self.post(_settle, future, None, failure)
+                self.post(_settle, future, None, _carried(error))
             else:
                 self.post(_settle, future, result, None)
 
@@ -112,7 +119,7 @@ class Instance:
         try:
             if runtime is not None:
                 runtime.unload()
-        except Exception:  # a border: the user's unload may raise anything
+        except BaseException:  # a border: the user's unload may raise anything
             log.exception("%s: unloading failed", self._thread.name)
 
     def retire(self) -> None:
@@ -232,6 +239,15 @@ def measured_s(function: Callable[[], object], *, budget_s: float, most: int) ->
         if end - began > budget_s:
             break
     return best
+
+
+def _carried(error: BaseException) -> Exception:
+    """The error in a form that a future takes and that ends nobody's event loop: SystemExit would."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    carried = RuntimeError(work.said(error))
+    carried.__cause__ = error
+    return carried
 
 
 def _settle(future: "asyncio.Future[T]", result: T, error: BaseException | None) -> None:
