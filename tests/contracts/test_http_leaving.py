@@ -58,6 +58,44 @@ def test_a_client_that_leaves_a_stream_closes_its_generator(front: Front) -> Non
     assert seen == ["closed", "on_close"]
 
 
+def test_a_stream_that_never_waits_leaves_others_a_turn_and_ends_with_its_client(front: Front) -> None:
+    seen: list[str] = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            for _ in range(2_000_000):  # far more than any test reads, but an end for a server that fails the test
+                yield b"piece"
+        finally:
+            seen.append("closed")
+
+    async def handler(request: http.Request) -> http.Response:
+        return http.Response(200, pieces() if request.path == "/stream" else b"other")
+
+    async def case(port: int) -> None:
+        async with Wire(port) as wire:
+            await wire.send(get("/stream"))
+            await wire.reader.readuntil(b"piece")
+            async with Wire(port) as other:
+                await other.send(get("/other"))
+                assert (await other.answer()).body == b"other"
+            assert seen == []
+        await eventually(lambda: seen == ["closed"])
+
+    front.run(handler, case)
+
+
+def test_a_handler_that_raises_generator_exit_is_answered(own_front: Front) -> None:
+    async def handler(_: http.Request) -> http.Response:
+        raise GeneratorExit
+
+    async def case(port: int) -> None:
+        async with Wire(port) as wire:
+            await wire.send(get())
+            assert (await wire.answer()).status == 500
+
+    own_front.run(handler, case)
+
+
 def test_a_stream_waits_for_a_client_that_reads_slowly(front: Front) -> None:
     made = 0
     total = 512

@@ -251,6 +251,7 @@ class _Exchange:
                         if not self.started:
                             await self._begin(status, lines)
                         await self._send({"type": "http.response.body", "body": bytes(piece), "more_body": True})
+                        await asyncio.sleep(0)  # neither a source nor a server has to wait; all others need a turn
             if not self.started:
                 await self._begin(status, lines)
             await self._send({"type": "http.response.body", "body": b""})

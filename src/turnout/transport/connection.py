@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
                 raise
             keep = False
             self._send(request, shared.border.refused(http.shutting_down()), keep)
-        except Exception as error:  # noqa: BLE001  # the border to everything above; counted and logged there
+        except (Exception, GeneratorExit) as error:  # noqa: BLE001  # the border to everything above; counted and logged
             keep = keep and not shared.draining
             self._send(request, shared.border.failed(request, error), keep)
         finally:
@@ -296,6 +296,8 @@ class Connection(asyncio.Protocol):
                         waiting = b""
                         if self._writable is not None:
                             await self._writable
+                        else:  # a source that never waits would leave no turn to deadlines, other clients and goodbyes
+                            await asyncio.sleep(0)
                 waiting += b"0\r\n\r\n" if chunked else b""
             self._transport.write(waiting)
             return keep
