@@ -260,8 +260,9 @@ def test_outcomes_are_taken_once_each_or_not_at_all(serve: Any) -> None:
         ({"name": "a", "unit": "u", "ts": 4e12}, "ts"),
         ({"name": "a", "unit": "u" * 5000}, "unit"),
         ({"name": "a", "unit": "u", "valeu": 1}, "valeu"),
+        ({"name": "a", "unit": "u", "correction_of": "e" * 5000}, "correction_of"),
     ],
-    ids=["no-name", "value", "milliseconds", "long-unit", "unknown"],
+    ids=["no-name", "value", "milliseconds", "long-unit", "unknown", "long-correction"],
 )
 def test_a_bad_outcome_names_its_field(serve: Any, outcome: dict[str, Any], path: str) -> None:
     async def scenario() -> None:
