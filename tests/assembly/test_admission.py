@@ -135,3 +135,16 @@ def test_every_stage_is_checked(module: str, tmp_path: Path) -> None:
     assert [(error.file, error.path) for error in verdicts["prod"].errors] == [
         ("turnout.prod.yaml", "pipelines.judge.params.top_k")
     ]
+
+
+def test_what_a_reference_gave_is_not_printed(module: str, tmp_path: Path) -> None:
+    text = GOOD.replace("MODULE", module).replace("top_k: 5", 'top_k: "secret:token"')
+    (verdict,) = asyncio.run(
+        admission.check(
+            {"turnout.yaml": text}, directory=str(tmp_path), environment={}, read_secret=lambda name: "hunter2"
+        )
+    )
+    (error,) = verdict.errors
+    assert error.path == "pipelines.judge.params.top_k"
+    assert "hunter2" not in f"{error.message} {error.hint}"
+    assert "top_k: int = 3" in error.message

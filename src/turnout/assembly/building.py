@@ -20,7 +20,7 @@ from turnout.pipelines import binding, contracts, definition
 from turnout.pipelines import catalog as pipeline_catalog
 from turnout.runtimes import base
 from turnout.runtimes import catalog as runtime_catalog
-from turnout.spec import document, snapshot
+from turnout.spec import document, snapshot, tree
 
 
 async def build(
@@ -284,12 +284,15 @@ class _Builder:
         if any(alias not in self.hosts for alias in aliases.values()):
             return None  # the model's own error is noted already
         params = {**pipeline.params, **(variant.params if variant else {})}
+        raw = [_written(self.snapshot, f"pipelines.{pipeline_name}"), _written(self.snapshot, path)]
+        as_written = {**raw[0].get("params", {}), **raw[1].get("params", {})}
         try:
             return binding.bind(
                 pipeline_name,
                 defined,
                 {port: handle.Handle(port, self.hosts[alias]) for port, alias in aliases.items()},
                 params=params,
+                filled=frozenset(name for name, value in params.items() if as_written.get(name) != value),
                 signatures={port: self.hosts[alias].signature for port, alias in aliases.items()},
                 extra_request_fields=frozenset({unit_field} if unit_field else ()),
                 extra_fields=spec.extra_fields,
@@ -309,6 +312,14 @@ class _Builder:
     def _allocation(self, name: str, spec: document.ExperimentSpec, of: document.EndpointSpec) -> assignment.Allocation:
         phase = phases.of(name, self.document, written=self.snapshot.written, digests=self.snapshot.digests)
         return assignment.allocation(name, spec, phase=phase, unit_type=of.unit or "")
+
+
+def _written(admitted: snapshot.Snapshot, path: str) -> Mapping[str, Any]:
+    """The mapping at a key path, before references were filled in; empty where there is none."""
+    found: Any = admitted.written
+    for key in tree.path_from(path):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def describe(each: endpoint.Endpoint) -> dict[str, Any]:

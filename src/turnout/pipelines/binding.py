@@ -61,13 +61,14 @@ class BoundPipeline:
         return f"<bound pipeline {self.name!r}>"
 
 
-def bind(
+def bind(  # noqa: PLR0913  # all that the document says of one pipeline
     name: str,
     declared: definition.Definition,
     models: Mapping[str, Model[Any, Any]],
     *,
     params: Mapping[str, Any],
     signatures: Mapping[str, Signature | None],
+    filled: frozenset[str] = frozenset(),
     extra_request_fields: frozenset[str] = frozenset(),
     extra_fields: str = "forbid",
 ) -> BoundPipeline:
@@ -80,6 +81,7 @@ def bind(
         params: Values by param name, as the document has them.
         signatures: By port name; None or absent when the model does not say. `Inputs` of such a model
             are any JSON object, given to it whole.
+        filled: Names of params that hold what `${NAME}` or `secret:NAME` stood for; messages keep their values back.
         extra_request_fields: Top-level fields allowed beside the request type's own, such as the endpoint's unit.
         extra_fields: The endpoint's word on unknown request fields: "forbid" or "ignore".
 
@@ -88,7 +90,7 @@ def bind(
     """
     binding = _Binding(name, declared)
     ports = binding.ports(models)
-    values = binding.values(params)
+    values = binding.values(params, filled)
     binding.fit(ports, signatures)
     request = binding.codec("request", signatures, ports, extra_fields=extra_fields, extra_names=extra_request_fields)
     reply = binding.codec("reply", signatures, ports, extra_fields="forbid", extra_names=frozenset())
@@ -139,7 +141,7 @@ class _Binding:
             )
         return found
 
-    def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def values(self, params: Mapping[str, Any], filled: frozenset[str]) -> dict[str, Any]:
         """The params as the code gets them, converted to their declared types."""
         declared = self.declared
         for param in declared.params.values():
@@ -164,6 +166,10 @@ class _Binding:
                     codec.of(param.kind).decode(msgspec.json.encode(value)) if param.kind is not Any else value
                 )
             except InputError as error:
+                if name in filled:
+                    told = f"param {name!r} does not fit as it was filled in; the code declares '{param}'."
+                    self.refuse(f"params.{name}", told, "A reference always gives text; what it gave is not shown.")
+                    continue
                 place = f"params.{name}{'.' if error.path[:1] not in ('', '[') else ''}{error.path}"
                 self.refuse(
                     place, f"param {name!r} is {value!r}; the code declares '{param}'. {_reason(error)}", error.hint
