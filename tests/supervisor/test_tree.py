@@ -286,8 +286,7 @@ def test_with_a_last_good_document_a_bad_one_at_start_is_reported_and_the_good_o
         async with serve(settings, "good one") as running:
             await running.ready()
         async with serve(settings, "refuse") as running:
-            status = await running.until(lambda status: status["refused"] is not None)
-            assert texts(status) == ["good one"]
+            await running.until(lambda status: status["refused"] is not None and texts(status) == ["good one"])
             running.source.save("better")
             status = await running.until(lambda status: texts(status) == ["better"])
             assert status["refused"] is None
