@@ -240,7 +240,7 @@ def gone(message: control.Message) -> control.Message:
 
 
 def decide(*peers: FakePeer) -> swap.Agreement | swap.Refusal:
-    return asyncio.run(swap.prepare(peers, generation=1, files={"f": "t"}, stages=(), timeout_s=1.0))
+    return asyncio.run(swap.prepare(peers, generation=1, files={"f": "t"}, timeout_s=1.0))
 
 
 def test_all_prepared_alike_is_an_agreement_and_nobody_aborts() -> None:

@@ -48,7 +48,7 @@ def test_both_sides_ask_and_answer(run: Run) -> None:
     async def main() -> None:
         parent, child = await pair(supervisor, worker)
         prepared, refused, overview, nothing = await asyncio.gather(
-            parent.request(control.Prepare(generation=4, files={"a": "b"}, stages=("s",)), 5.0),
+            parent.request(control.Prepare(generation=4, files={"a": "b"}), 5.0),
             parent.request(control.Commit(generation=4), 5.0),
             child.request(control.Overview(), 5.0),
             child.request(control.Hello(worker="0", pid=1), 5.0),

@@ -172,10 +172,7 @@ class Fleet:
 
     async def _prepare(self, peers: Sequence[child.Child], files: dict[str, str]) -> swap.Agreement | swap.Refusal:
         self._generation += 1
-        stages = (self.settings.stage,) if self.settings.stage else ()
-        return await swap.prepare(
-            peers, generation=self._generation, files=files, stages=stages, timeout_s=self.settings.prepare_s
-        )
+        return await swap.prepare(peers, generation=self._generation, files=files, timeout_s=self.settings.prepare_s)
 
     async def _commit(self, peers: Sequence[child.Child], files: dict[str, str], agreement: swap.Agreement) -> None:
         """Only with `_changing` held."""

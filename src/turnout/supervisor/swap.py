@@ -57,13 +57,13 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def prepare(
-    peers: Sequence[Peer], *, generation: int, files: Mapping[str, str], stages: tuple[str, ...], timeout_s: float
+    peers: Sequence[Peer], *, generation: int, files: Mapping[str, str], timeout_s: float
 ) -> Agreement | Refusal:
     """Ask all to prepare; on any refusal, tell those that did prepare to drop it.
 
     Cancellation: the workers are told to drop what they prepared.
     """
-    message = control.Prepare(generation=generation, files=dict(files), stages=stages)
+    message = control.Prepare(generation=generation, files=dict(files))
     try:
         replies = await asyncio.gather(*(_ask(peer, message, timeout_s) for peer in peers))
     except asyncio.CancelledError:

@@ -81,7 +81,6 @@ class Prepare(Struct, tag=True, frozen=True, kw_only=True):
 
     generation: int
     files: Files
-    stages: tuple[str, ...] = ()
 
 
 class Prepared(Struct, tag=True, frozen=True, kw_only=True):
@@ -366,10 +365,10 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         slot: Number of the worker slot, from 0; a successor takes over the slot and its socket.
         listen_fd: Listening socket of the slot, bound; the worker calls listen. Inherited.
         control_fd: The worker's end of the control channel. Inherited.
-        document: Path of the document, for messages; the text comes with `Prepare`.
         directory: Where relative paths in the document start and user code is imported from.
         state: State folder: event segments go to `segments/` in it.
-        url: Base address of the server as people reach it, for messages and OpenAPI.
+        stage: The stage to lay over the document, whose text comes with `Prepare`; "" for none.
+        linger_s: How long idle connections are kept when the channel is gone; with `Drain` as that says.
         drain_s: Longest time for requests in flight to finish after `Drain`, or after the channel is gone.
         segment_bytes: Disk this worker may fill with segments that wait for the store.
         secrets: Folder whose files `secret:NAME` reads; "" for none.
@@ -380,12 +379,8 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     slot: int
     listen_fd: int
     control_fd: int
-    document: str
     directory: str
     state: str
-    host: str
-    port: int
-    url: str
     stage: str = ""
     linger_s: float = 0.5
     drain_s: float = 30.0
