@@ -64,9 +64,7 @@ class Instance:
                 job()
             except BaseException:  # a border: what a job lets through would end the thread with its rows unanswered
                 log.exception("%s: its thread cannot go on", self._thread.name)
-                self.busy_since = (
-                    -math.inf
-                )  # stuck for ever: the watch answers its rows and replaces it
+                self.busy_since = -math.inf  # stuck for ever: the watch answers its rows and replaces it
                 break
         self.runtime = None
 
