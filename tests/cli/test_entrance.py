@@ -85,10 +85,10 @@ def test_without_a_server_commands_say_how_to_start_one(command: list[str], turn
     assert "turnout serve turnout.yaml" in ended.err
 
 
-def test_an_unknown_variable_of_ours_is_an_error(turnout: Turnout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_variable_of_ours_is_wrong_usage(turnout: Turnout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURNOUT_WROKERS", "2")
     ended = turnout("serve")
-    assert ended.status == 1
+    assert ended.status == 2
     assert "unknown environment variable TURNOUT_WROKERS" in ended.err
     assert "TURNOUT_WORKERS" in ended.err
 

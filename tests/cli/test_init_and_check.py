@@ -104,3 +104,23 @@ def test_a_report_before_anything_was_recorded_says_so(turnout: Turnout) -> None
     ended = turnout("report")
     assert ended.status == 1
     assert "nothing was recorded yet" in ended.err
+
+
+def test_what_only_the_server_has_does_not_keep_explain_from_answering(turnout: Turnout) -> None:
+    turnout("init", "--template", "ab")
+    text = Path("turnout.yaml").read_text()
+    text = text.replace("deadline: 1s", 'deadline: "${DEADLINE_OF_THE_SERVER}"')
+    Path("turnout.yaml").write_text(text.replace("threshold: 0.5", 'threshold: "secret:threshold"', 1))
+    said = turnout("explain", "structure", "u2")
+    assert said.status == 0, said.err
+    assert said.out.startswith("u2 -> words")
+    assert turnout("check").status == 1
+
+
+def test_a_missing_variable_that_matters_is_named(turnout: Turnout) -> None:
+    turnout("init", "--template", "ab")
+    text = Path("turnout.yaml").read_text()
+    Path("turnout.yaml").write_text(text.replace("window: 1d", 'window: "${WINDOW_OF_THE_SERVER}"'))
+    ended = turnout("explain", "structure", "u2")
+    assert ended.status == 1
+    assert "environment variable WINDOW_OF_THE_SERVER is not set" in ended.err

@@ -9,6 +9,7 @@ import click
 
 from turnout.cli import exits, places, remote, screen
 from turnout.errors import InputError, NotFoundError
+from turnout.supervisor import banner
 
 SHOWN = ("turnout-request-id", "turnout-revision", "turnout-experiment", "turnout-variant")
 
@@ -25,7 +26,7 @@ SHOWN = ("turnout-request-id", "turnout-revision", "turnout-experiment", "turnou
 def command(endpoint: str, url: str | None, as_json: bool, explain: bool, **options: Any) -> int:
     """Send one request to ENDPOINT and show the reply and the variant that answered.
 
-    Without --data and --field the endpoint's own example is sent. Fields are laid over the
+    Without --data the endpoint's own example is sent, with its unit. Fields are laid over the
     body: `turnout call reply -f user_id=u7 -f text="good morning"`.
     """
     place = places.find(options["document"], options["state"], options["stage"])
@@ -38,6 +39,8 @@ def command(endpoint: str, url: str | None, as_json: bool, explain: bool, **opti
     if as_json:
         screen.print_json({"status": reply.status, "headers": origin, "reply": _decoded(reply)})
     else:
+        if explain and reply.status < 400 and "explain" not in (_decoded(reply) or {}):
+            click.secho("note: the server gives no trace; start it with --allow-explain.", fg="yellow", err=True)
         for name, value in origin.items():
             click.secho(f"{name.removeprefix('turnout-')}: {value}", dim=True, err=True)
         if reply.status >= 400:
@@ -49,7 +52,7 @@ def command(endpoint: str, url: str | None, as_json: bool, explain: bool, **opti
 
 def _body(url: str, endpoint: str, data: str | None, fields: tuple[str, ...]) -> bytes:
     if data is None:
-        given: Any = {} if fields and not _example(url, endpoint) else _example(url, endpoint)
+        given: Any = _example(url, endpoint)
     elif not fields:
         return read(data)
     else:
@@ -68,7 +71,10 @@ def _example(url: str, endpoint: str) -> Any:
             f"the server has no endpoint {endpoint!r}.{exits.nearest(endpoint, known)}",
             hint=f"Endpoints: {', '.join(known) or 'none'}.",
         )
-    return known[endpoint].get("example") or {}
+    example, unit = known[endpoint].get("example") or {}, known[endpoint].get("unit") or ""
+    if not unit or unit.startswith("header:") or not isinstance(example, dict):
+        return example
+    return banner.with_unit(example, unit)
 
 
 def read(data: str) -> bytes:

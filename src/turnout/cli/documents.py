@@ -1,9 +1,10 @@
 """Reading and admitting a document for commands that look at it: check, report, explain."""
 
 import asyncio
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -52,16 +53,54 @@ def in_force(place: places.Place, *, secrets_folder: str | None = None) -> snaps
         return _admit(place, accepted.files, secrets_folder)
 
 
+STAND_INS = ("unset", "1s", "1MiB", "50%")
+"""What a missing reference may stand for: a text, a duration, a size, a ratio; nothing else takes references."""
+
+
+class StandIns(Mapping[str, str]):
+    """The environment, with a stand-in for every variable that is not set."""
+
+    def __init__(self, stand_in: str) -> None:
+        self.stand_in = stand_in
+
+    def __getitem__(self, name: str) -> str:
+        return os.environ.get(name, self.stand_in)
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(os.environ)
+
+    def __len__(self) -> int:
+        return len(os.environ)
+
+
 def _admit(place: places.Place, files: dict[str, str], secrets_folder: str | None) -> snapshot.Snapshot:
-    directory = str(place.directory)
-    return snapshot.admit(
-        files,
-        stage=place.stage,
-        environment=os.environ,
-        read_secret=secrets(secrets_folder),
-        digests=artifacts.digest_under(directory),
-        directory=directory,
-    )
+    """The document, though variables and secrets may be there for the server only: revision, phases and variants come
+    from what is written. Where a missing one matters, in an experiment or for a model's file, the error stays."""
+    directory, digests = str(place.directory), artifacts.digest_under(str(place.directory))
+    read_secret = secrets(secrets_folder)
+
+    def admitted(environment: Mapping[str, str], look_up: Callable[[str], str | None]) -> snapshot.Snapshot:
+        return snapshot.admit(
+            files,
+            stage=place.stage,
+            environment=environment,
+            read_secret=look_up,
+            digests=digests,
+            directory=directory,
+        )
+
+    try:
+        return admitted(os.environ, read_secret)
+    except DocumentError as error:
+        if any(each.path.startswith("experiments.") for each in error.errors):
+            raise
+        for stand_in in STAND_INS:
+            with contextlib.suppress(DocumentError):
+                return admitted(StandIns(stand_in), lambda name, text=stand_in: read_secret(name) or text)  # type: ignore[misc]
+        raise
 
 
 def make_importable(directory: Path) -> None:

@@ -45,6 +45,8 @@ def command(document: str | None, state: str | None, stage: str, timeout_s: floa
                 click.echo(f"  {status.one_line(problem)}", err=True)
             return exits.WRONG
         if state_now == "done" and names.isdisjoint(before):
-            click.echo(f"all {len(names)} workers replaced, build {(now.get('build') or '-')[:12]}")
+            count = "the worker is" if len(names) == 1 else f"all {len(names)} workers are"
+            build = f", build {now['build'][:12]}" if now.get("build") else ""
+            click.echo(f"{count} replaced{build}")
             return exits.OK
     raise UnavailableError(f"the reload has not ended after {timeout_s:g} s.", hint="See `turnout status`.")

@@ -73,7 +73,9 @@ def problem(reply: Reply) -> str:
     """What an error reply says, as one line."""
     try:
         said = reply.json()
-        parts = [said.get("path") or "", said.get("detail") or said.get("title") or "", said.get("hint") or ""]
-        return " ".join(part for part in parts if part)
+        told = said.get("detail") or said.get("title") or ""
+        path = said.get("path") or ""
+        where = f"{path}:" if path and path not in told else ""
+        return " ".join(part for part in (where, told, said.get("hint") or "") if part)
     except (ValueError, AttributeError):
         return reply.body[:200].decode("utf-8", "replace")

@@ -41,8 +41,10 @@ EPILOG = "\b\nVariables, in the unit their name ends with; an option wins:\n" + 
 @click.command(short_help="Serve a document, or a model file as it is.", epilog=EPILOG)
 @click.argument("document", required=False, metavar="[DOCUMENT | MODEL_FILE]")
 @click.option("--host", "listen_host", metavar="ADDRESS", help="Address to listen on.  [127.0.0.1]")
-@click.option("--port", "listen_port", type=click.IntRange(0, 65_535), help="TCP port; 0 takes a free one.  [8000]")
-@click.option("-w", "--workers", type=click.IntRange(1, 256), help="Worker processes on the port.  [1]")
+@click.option(
+    "--port", "listen_port", type=click.IntRange(0, 65_535), metavar="N", help="TCP port; 0 takes a free one.  [8000]"
+)
+@click.option("-w", "--workers", type=click.IntRange(1, 256), metavar="N", help="Worker processes on the port.  [1]")
 @click.option("--stage", metavar="S", help="Lay turnout.S.yaml over the document.")
 @click.option("--state", metavar="DIR", help="Folder for events and the like.  [.turnout beside the document]")
 @click.option("--store", metavar="URL", help="Event store, such as postgresql://...  [SQLite in the state folder]")
@@ -52,7 +54,9 @@ EPILOG = "\b\nVariables, in the unit their name ends with; an option wins:\n" + 
 @click.option("--allow-explain", "explain", is_flag=True, default=None, help="Let callers ask for the trace: ?explain.")
 @click.option("--max-body", "body_bytes", type=SIZE, metavar="SIZE", help="Largest request body.  [16MiB]")
 @click.option("--max-header", "header_bytes", type=SIZE, metavar="SIZE", help="Largest request head.  [32KiB]")
-@click.option("--max-connections", "connections", type=click.IntRange(1), help="Connections per worker.  [4096]")
+@click.option(
+    "--max-connections", "connections", type=click.IntRange(1), metavar="N", help="Connections per worker.  [4096]"
+)
 @click.option("--idle", "idle_s", type=DURATION, metavar="TIME", help="Close a connection idle for so long.  [75s]")
 @click.option("--linger", "linger_s", type=DURATION, metavar="TIME", help="At the end, keep idle connections.  [500ms]")
 @click.option("--drain", "drain_s", type=DURATION, metavar="TIME", help="At the end, wait for replies.  [30s]")
@@ -66,7 +70,10 @@ def command(**options: Any) -> int:
     is accepted and stops; SIGHUP replaces the workers one by one.
     """
     started = time.time()
-    given = supervisor_settings.from_environment(os.environ)
+    try:
+        given = supervisor_settings.from_environment(os.environ)
+    except SpecError as error:
+        raise click.UsageError(str(error)) from error
     given |= {name: value for name, value in options.items() if value is not None}
     for name in ("body_bytes", "header_bytes"):
         if name in given:

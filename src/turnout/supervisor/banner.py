@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 ENDPOINTS_SHOWN = 8
+CALL_LIMIT = 1_000
+"""Characters of a command that people still paste; an image as numbers is longer."""
+UNIT = "u1"
 
 
 def text(status: Mapping[str, Any], *, took_s: float) -> str:
@@ -45,17 +48,42 @@ def text(status: Mapping[str, Any], *, took_s: float) -> str:
 
 
 def example_call(url: str, endpoints: Mapping[str, Any]) -> str:
-    """A curl line for the first endpoint that has an example; "" if none has.
+    """A curl line for the endpoint with the shortest example; "" if none has one, or all are too long to paste.
 
-    The body goes without a content type of its own: the server reads JSON whatever the header says.
+    The unit goes with it, so that the call takes part in the endpoint's experiment. The body goes without a
+    content type of its own: the server reads JSON whatever the header says.
+
+    >>> print(example_call("http://h", {"a": {"example": {"x": [1, 2, 3, 4, 5, 6, 7, 8]}},
+    ...                                 "b": {"example": {"x": 1}, "unit": "user_id"}}))
+    curl -s http://h/v1/endpoints/b -d '{"x":1,"user_id":"u1"}'
+    >>> print(example_call("http://h", {"a": {"example": {"x": 1}, "unit": "header:X-User"}}))
+    curl -s http://h/v1/endpoints/a -H 'X-User: u1' -d '{"x":1}'
     """
+    calls = []
     for name, entry in endpoints.items():
         example = entry.get("example") if isinstance(entry, dict) else None
         if example is None:
             continue
+        unit, headers = entry.get("unit") or "", ""
+        if unit.startswith("header:"):
+            carried = f"{unit.removeprefix('header:')}: {UNIT}"
+            headers = f" -H {shlex.quote(carried)}"
+        elif unit and isinstance(example, dict):
+            example = with_unit(example, unit)
         body = example if isinstance(example, str) else json.dumps(example, separators=(",", ":"), ensure_ascii=False)
-        headers = "".join(
-            f" -H {shlex.quote(f'{key}: {value}')}" for key, value in (entry.get("example_headers") or {}).items()
-        )
-        return f"curl -s {url}/v1/endpoints/{name}{headers} -d {shlex.quote(body)}"
-    return ""
+        calls.append(f"curl -s {url}/v1/endpoints/{name}{headers} -d {shlex.quote(body)}")
+    shortest = min(calls, key=len, default="")
+    return shortest if len(shortest) <= CALL_LIMIT else ""
+
+
+def with_unit(example: Mapping[str, Any], unit: str) -> dict[str, Any]:
+    """The example with somebody in it: a unit that the type does not ask for, or only as some text.
+
+    >>> with_unit({"x": 1}, "user_id"), with_unit({"user": {"id": 7}}, "user.id")
+    ({'x': 1, 'user_id': 'u1'}, {'user': {'id': 7}})
+    >>> with_unit({"user_id": "text"}, "user_id")
+    {'user_id': 'u1'}
+    """
+    if "." in unit or not isinstance(example.get(unit, ""), str):
+        return dict(example)
+    return {**example, unit: UNIT}
