@@ -110,7 +110,7 @@ class SmallWorker:
             if b"/status" in head:
                 assert self.channel is not None
                 overview = await self.channel.request(control.Overview(), 5.0)
-                assert isinstance(overview, control.OverviewAnswer)
+                assert isinstance(overview, control.OverviewReply)
                 body = overview.payload
             writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
             await writer.drain()

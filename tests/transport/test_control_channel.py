@@ -43,7 +43,7 @@ def test_both_sides_ask_and_answer(run: Run) -> None:
         return control.Refused(generation=0, errors=[problem])
 
     async def supervisor(message: control.Message) -> control.Message | None:
-        return control.OverviewAnswer(payload=b"{}") if isinstance(message, control.Overview) else None
+        return control.OverviewReply(payload=b"{}") if isinstance(message, control.Overview) else None
 
     async def main() -> None:
         parent, child = await pair(supervisor, worker)
@@ -57,7 +57,7 @@ def test_both_sides_ask_and_answer(run: Run) -> None:
         assert (prepared.generation, prepared.summary) == (4, {"models": 1})
         assert isinstance(refused, control.Refused)
         assert refused.errors[0].line == 3
-        assert overview == control.OverviewAnswer(payload=b"{}")
+        assert overview == control.OverviewReply(payload=b"{}")
         assert nothing == control.Done()
         parent.close()
         await child.wait_closed()

@@ -26,7 +26,7 @@ from turnout import telemetry
 from turnout.eventlog import segments
 from turnout.events import Event, Exposure, Outcome, Prediction
 
-_log = logging.getLogger("turnout.eventlog")
+logger = logging.getLogger("turnout.eventlog")
 _TYPES: dict[type, str] = {Exposure: "exposure", Prediction: "prediction", Outcome: "outcome"}
 _SINK = "segments"
 
@@ -156,7 +156,7 @@ class EventLog:
         lost = [*self._stuck, *self._buffer]
         if lost:
             self._count_drops(lost)
-            _log.error("event log closed with %d events that no disk took; they are lost and counted", len(lost))
+            logger.error("event log closed with %d events that no disk took; they are lost and counted", len(lost))
         self._stuck, self._buffer, self._stuck_frame = [], [], b""
         if self._timer is not None:
             self._timer.cancel()
@@ -238,7 +238,7 @@ class EventLog:
             self._failures.inc()
             if not self._failing:
                 text = "cannot write events (%s); they wait in memory and are retried. Free space in %s"
-                _log.warning(text, error, self._directory)
+                logger.warning(text, error, self._directory)
             self._failing = True
             if self._segment is not None and self._segment.broken:
                 self._rotate()
@@ -259,7 +259,7 @@ class EventLog:
                     good.append(msgspec.Raw(self._encode(event)))
                 except (TypeError, ValueError, OverflowError) as error:
                     bad.append(event)
-                    _log.warning("event %r cannot be encoded and is dropped: %s", event.event_id, error)
+                    logger.warning("event %r cannot be encoded and is dropped: %s", event.event_id, error)
             self._count_drops(bad)
             return self._encode(good) if good else b""
 

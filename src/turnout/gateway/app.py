@@ -144,7 +144,7 @@ class Worker:
 
     async def _overview(self) -> bytes:
         reply = await self._ask(control.Overview())
-        assert isinstance(reply, control.OverviewAnswer)
+        assert isinstance(reply, control.OverviewReply)
         return reply.payload
 
     async def _metrics(self) -> bytes:

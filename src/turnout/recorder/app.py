@@ -27,7 +27,7 @@ from turnout.errors import StoreError
 from turnout.recorder import shipping, subjects
 from turnout.stores import base, catalog
 
-_log = logging.getLogger("turnout.recorder")
+logger = logging.getLogger("turnout.recorder")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,7 +212,7 @@ class Recorder:
         except (StoreError, OSError) as error:
             return self._failed(error)
         if self._failures:
-            _log.warning("the store takes events again")
+            logger.warning("the store takes events again")
         self._failures = 0
         status = self.status
         status.state, status.error = "shipping", ""
@@ -233,7 +233,7 @@ class Recorder:
     def _failed(self, error: Exception) -> float:
         self.status.state, self.status.error = "waiting", str(error)
         if not self._failures:
-            _log.warning("%s; events wait in %s and are tried again", error, self._settings.state / "segments")
+            logger.warning("%s; events wait in %s and are tried again", error, self._settings.state / "segments")
         self._failures = min(self._failures + 1, 16)
         return min(self._settings.retry_s * float(2 ** (self._failures - 1)), self._settings.retry_most_s)
 
@@ -262,7 +262,7 @@ class Recorder:
             draft.write_bytes(msgspec.json.encode(status))
             draft.replace(settings.state / "recorder.json")
         except OSError as error:
-            _log.warning("cannot write recorder.json: %s", error)
+            logger.warning("cannot write recorder.json: %s", error)
 
 
 def main(arguments: list[str] | None = None) -> int:

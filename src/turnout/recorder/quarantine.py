@@ -4,7 +4,7 @@ import logging
 import os
 from pathlib import Path
 
-_log = logging.getLogger("turnout.recorder")
+logger = logging.getLogger("turnout.recorder")
 
 
 class Quarantine:
@@ -34,4 +34,4 @@ class Quarantine:
             place.write_bytes(data)
         self.pieces += 1
         self.bytes += len(data)
-        _log.error("segment %s, byte %d: %s; %d bytes put aside in %s", segment, offset, why, len(data), place)
+        logger.error("segment %s, byte %d: %s; %d bytes put aside in %s", segment, offset, why, len(data), place)

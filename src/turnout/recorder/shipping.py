@@ -20,7 +20,7 @@ from turnout.events import Event
 from turnout.recorder import quarantine
 from turnout.stores import base
 
-_log = logging.getLogger("turnout.recorder")
+logger = logging.getLogger("turnout.recorder")
 _DRAFT_AGE_S = 60.0
 """Age at which a segment without header is a dead worker's."""
 

@@ -20,7 +20,7 @@ from turnout.supervisor import backoff, child, lastgood, listening, swap
 from turnout.supervisor.settings import Settings
 from turnout.transport import control
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 COMMIT_S = 10.0
 """A commit swaps one reference; a worker that takes longer is stuck and is replaced."""
@@ -168,7 +168,7 @@ class Fleet:
     def refuse(self, errors: Sequence[control.Problem]) -> None:
         """Remember why the document as it is on disk is not in force."""
         self.refused = Refused(at=time.time(), errors=tuple(errors))
-        log.error("document refused: %s", "; ".join(map(str, errors)))
+        logger.error("document refused: %s", "; ".join(map(str, errors)))
 
     async def _prepare(self, peers: Sequence[child.Child], files: dict[str, str]) -> swap.Agreement | swap.Refusal:
         self._generation += 1
@@ -183,7 +183,7 @@ class Fleet:
         if self.accepted is None or files != self.accepted.files:
             self._accept(files, agreement.revision)
         for one in late:
-            log.error("%s did not confirm the change; it is replaced", one)
+            logger.error("%s did not confirm the change; it is replaced", one)
         await asyncio.gather(*(one.kill() for one in late))
 
     def _accept(self, files: dict[str, str], revision: str) -> None:
@@ -191,7 +191,7 @@ class Fleet:
         self.accepted = lastgood.Accepted(files=files, revision=revision, at=now, stage=self.settings.stage)
         self.refused, self._pending = None, None
         self.swapped = Swapped(seen_at=self._seen_at or now, in_force_at=now)
-        log.info("revision %s is in force, %.3f s after it was seen", revision[:12], now - self.swapped.seen_at)
+        logger.info("revision %s is in force, %.3f s after it was seen", revision[:12], now - self.swapped.seen_at)
         self._on_accept(self.accepted)
 
     # -- successors -----------------------------------------------------------------------------
@@ -205,7 +205,7 @@ class Fleet:
                 if slot.worker is not current:
                     continue
                 slot.trouble = f"{current} ended: {current.obituary}"
-                log.error("%s; the others serve on", slot.trouble)
+                logger.error("%s; the others serve on", slot.trouble)
             await self._rest(slot, 0.0 if current is None else current.lived_s)
             async with slot.taking:
                 if slot.worker is not current:
@@ -214,7 +214,7 @@ class Fleet:
                 outcome = await self._successor(slot, daring=not self.serving and self._take_retry())
                 if isinstance(outcome, swap.Refusal):
                     slot.worker, slot.trouble = None, "; ".join(map(str, outcome.errors))
-                    log.error("slot %d has no worker: %s", slot.index, slot.trouble)
+                    logger.error("slot %d has no worker: %s", slot.index, slot.trouble)
                     continue
                 slot.worker, slot.trouble = outcome, ""
             await self._try_lost()
@@ -255,7 +255,7 @@ class Fleet:
                     if isinstance(outcome, swap.Refusal):
                         self.reload_failed = Refused(at=time.time(), errors=outcome.errors)
                         text = "; ".join(map(str, outcome.errors))
-                        log.error("reload failed, the old workers serve on: %s", text)
+                        logger.error("reload failed, the old workers serve on: %s", text)
                         return False
                     old, slot.worker, slot.trouble = slot.worker, outcome, ""
                     slot.pause.clear()
@@ -264,7 +264,7 @@ class Fleet:
             self.reload_failed = None
         if self._pending is not None:
             await self.change(self._pending, seen_at=self._seen_at)
-        log.info("all workers are replaced; build %s", self.build[:12] or "-")
+        logger.info("all workers are replaced; build %s", self.build[:12] or "-")
         return True
 
     async def _successor(self, slot: Slot, *, daring: bool) -> child.Child | swap.Refusal:
@@ -346,13 +346,13 @@ class Fleet:
                 await one.ask(control.Status(), silent_s)
             except UnavailableError:
                 if one in self.serving:
-                    log.error("%s has been silent for %g s; it is replaced", one, silent_s)
+                    logger.error("%s has been silent for %g s; it is replaced", one, silent_s)
                     await one.kill()
 
     async def _see_off(self, one: child.Child, notice_s: float = 0.0) -> None:
         settings = self.settings
         if not await one.drain(linger_s=settings.linger_s, timeout_s=settings.drain_s, notice_s=notice_s):
-            log.warning("%s did not drain within %g s and was killed", one, self.settings.drain_s)
+            logger.warning("%s did not drain within %g s and was killed", one, self.settings.drain_s)
 
     async def drain(self) -> None:
         """Let every worker answer what it accepted; a half-started one is simply stopped."""

@@ -24,7 +24,7 @@ from turnout.supervisor import backoff, child, codewatch, fleet, lastgood, liste
 from turnout.supervisor.settings import Settings
 from turnout.transport import control
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 WORKER = (sys.executable, "-m", "turnout.gateway.app")
 RECORDER = (sys.executable, "-m", "turnout.recorder.app")
@@ -182,7 +182,7 @@ class Tree:
         stored = lastgood.load(self._last_good, self.settings.stage) if self.settings.last_good else None
         if stored is None:
             raise Refused(errors)
-        log.error("the document is refused; starting with the last good one, revision %s", stored.revision[:12])
+        logger.error("the document is refused; starting with the last good one, revision %s", stored.revision[:12])
         refusal = await workers.change(stored.files, seen_at=time.time())
         if refusal is not None:
             raise Refused((*errors, *refusal.errors))
@@ -212,7 +212,7 @@ class Tree:
         drain = asyncio.create_task(workers.drain())
         await self._or_hurry(drain)
         if not drain.done():
-            log.warning("stopping at once")
+            logger.warning("stopping at once")
             await _cancel(drain)
             await workers.kill()
         if self.recorder is not None:
@@ -225,7 +225,7 @@ class Tree:
             await _cancel(leave)
             await recorder.kill(patience_s=2.0)
         elif not leave.result():
-            log.warning("the recorder did not finish; the rest is shipped at the next start")
+            logger.warning("the recorder did not finish; the rest is shipped at the next start")
 
     async def _or_hurry(self, task: "asyncio.Task[Any]") -> None:
         hurry = asyncio.create_task(self._hurry.wait())
@@ -242,7 +242,7 @@ class Tree:
     def _task_ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("the supervisor has a fault and stops", exc_info=error)
+            logger.critical("the supervisor has a fault and stops", exc_info=error)
             self.stop()
 
     async def _watch(self, workers: fleet.Fleet) -> None:
@@ -256,7 +256,7 @@ class Tree:
 
     async def _watch_code(self) -> None:
         async for paths in codewatch.changes(Path(self.settings.directory)):
-            log.info("code changed: %s", ", ".join(paths[:5]))
+            logger.info("code changed: %s", ", ".join(paths[:5]))
             self.reload()
 
     async def _reload_when_asked(self, workers: fleet.Fleet) -> None:
@@ -276,10 +276,10 @@ class Tree:
                     self._commands.recorder, self._recorder_arguments, name="recorder", answer=self._answer
                 )
             except OSError as exc:
-                log.error("the recorder cannot be started: %s", exc)
+                logger.error("the recorder cannot be started: %s", exc)
             else:
                 await asyncio.wait((self.recorder.exited,))
-                log.error("%s ended: %s; events wait in segments", self.recorder, self.recorder.obituary)
+                logger.error("%s ended: %s; events wait in segments", self.recorder, self.recorder.obituary)
             self._recorder_restarts += 1
             await asyncio.sleep(max(backoff.FIRST_S, pause.after(lived_s=time.monotonic() - started)))
 
@@ -287,7 +287,7 @@ class Tree:
         try:
             lastgood.store(self._last_good, accepted)
         except OSError as exc:
-            log.error("the last good document could not be stored in %s: %s", self._last_good, exc)
+            logger.error("the last good document could not be stored in %s: %s", self._last_good, exc)
 
     def _worker_settings(self, name: str, slot: int, listen_fd: int, control_fd: int) -> control.WorkerSettings:
         s = self.settings
@@ -319,7 +319,7 @@ class Tree:
     async def _answer(self, message: control.Message) -> control.Message | None:
         match message:
             case control.Overview():
-                return control.OverviewAnswer(payload=msgspec.json.encode(await self.status()))
+                return control.OverviewReply(payload=msgspec.json.encode(await self.status()))
             case control.Metrics():
                 return control.MetricsReply(families=await self.metrics())
             case _:

@@ -18,7 +18,7 @@ from typing import Any
 from turnout import telemetry
 from turnout.transport import borders, http
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -105,7 +105,7 @@ class AsgiApp:
         try:
             await self._start()
         except Exception as error:
-            log.exception("start-up failed")
+            logger.exception("start-up failed")
             await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -113,7 +113,7 @@ class AsgiApp:
         try:
             await self._stop()
         except Exception as error:
-            log.exception("shut-down failed")
+            logger.exception("shut-down failed")
             await send({"type": "lifespan.shutdown.failed", "message": f"{type(error).__name__}: {error}"})
             return
         await send({"type": "lifespan.shutdown.complete"})
@@ -171,7 +171,7 @@ class AsgiApp:
         try:
             await self._start()
         except Exception as error:
-            log.exception("start-up failed")
+            logger.exception("start-up failed")
             text = f"the application did not start: {error}"
             raise http.Refusal(503, "unavailable", text, "Look into the server's log.", retry_after_s=1) from error
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from turnout import telemetry
 from turnout.transport import http
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Border:
@@ -33,13 +33,13 @@ class Border:
     def failed(self, request: http.Request, error: BaseException) -> http.Response:
         """Count and log a handler that raised, and render the answer."""
         self._failures.inc()
-        log.error("handler failed: %s %s", request.method, request.path, exc_info=error)
+        logger.error("handler failed: %s %s", request.method, request.path, exc_info=error)
         return self.refused(http.internal())
 
     def cut(self, request: http.Request, error: BaseException) -> None:
         """Count and log a stream that broke off after its head was sent."""
         self._failures.inc()
-        log.error("stream broke off: %s %s", request.method, request.path, exc_info=error)
+        logger.error("stream broke off: %s %s", request.method, request.path, exc_info=error)
 
     def tell(self, on_close: Callable[[], object]) -> None:
         """Call a response's `on_close`; what it raises is its author's fault, not the client's."""
@@ -47,7 +47,7 @@ class Border:
             on_close()
         except Exception:
             self._failures.inc()
-            log.exception("on_close of a response failed")
+            logger.exception("on_close of a response failed")
 
     async def finish(self, source: AsyncIterator[bytes]) -> None:
         """Close a stream's generator, so that its `finally` runs now and not at garbage collection."""
@@ -56,7 +56,7 @@ class Border:
             try:
                 await aclose()
             except asyncio.CancelledError:  # the answer is out, or its failure is on its way up already
-                log.debug("a stream was cancelled while it was closed")
+                logger.debug("a stream was cancelled while it was closed")
             except Exception:
                 self._failures.inc()
-                log.exception("a stream failed while it was closed")
+                logger.exception("a stream failed while it was closed")

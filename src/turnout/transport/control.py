@@ -22,7 +22,7 @@ from msgspec import Struct
 from turnout import telemetry
 from turnout.errors import DeadlineError, DocumentError, OverloadError, SpecError, TurnoutError, UnavailableError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 FRAME_BYTES = 64 * 2**20
 """Largest frame: a document directory or a metrics snapshot is far below it."""
@@ -144,7 +144,7 @@ class Overview(Struct, tag=True, frozen=True):
     """Worker -> supervisor: the status of the whole tree."""
 
 
-class OverviewAnswer(Struct, tag=True, frozen=True, kw_only=True):
+class OverviewReply(Struct, tag=True, frozen=True, kw_only=True):
     """JSON."""
 
     payload: bytes
@@ -182,7 +182,7 @@ class Failed(Struct, tag=True, frozen=True, kw_only=True):
 
 Message = (
     Hello | Ready | Prepare | Prepared | Refused | Commit | Committed | Abort | Status | StatusReply | MetricsRequest
-    | MetricsReply | Overview | OverviewAnswer | Metrics | Drain | Drained | Done | Failed
+    | MetricsReply | Overview | OverviewReply | Metrics | Drain | Drained | Done | Failed
 )  # fmt: skip
 
 Receive = Callable[[Message], Awaitable[Message | None]]
@@ -286,7 +286,7 @@ class Channel(asyncio.Protocol):
         while len(received) - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(received, start)
             if length > FRAME_BYTES:
-                log.error("control channel: a frame of %d bytes, the limit is %d; closing", length, FRAME_BYTES)
+                logger.error("control channel: a frame of %d bytes, the limit is %d; closing", length, FRAME_BYTES)
                 self._abort()
                 return
             end = start + _LENGTH.size + length
@@ -302,7 +302,7 @@ class Channel(asyncio.Protocol):
         try:
             kind, number, message = _decoder.decode(frame)
         except msgspec.MsgspecError as error:
-            log.error("control channel: a frame that is no known message (%s); closing", error)
+            logger.error("control channel: a frame that is no known message (%s); closing", error)
             self._abort()
             return False
         if kind == _REPLY:
@@ -321,7 +321,7 @@ class Channel(asyncio.Protocol):
         try:
             reply = await self._on_message(message) or Done()
         except Exception as error:  # a border: the other side is told, the process lives on
-            log.exception("control channel: '%s' failed", type(message).__name__)
+            logger.exception("control channel: '%s' failed", type(message).__name__)
             reply = Failed(error=f"{type(error).__name__}: {error}")
         self._reply(kind, number, reply)
 
