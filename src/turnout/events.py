@@ -2,6 +2,8 @@
 
 Field order is the wire order of segment files (`array_like`): append new fields at the
 end, with a default, and raise `SCHEMA_VERSION`.
+
+Made by `assembly/visit` and `gateway/outcomes`, written by `eventlog`, kept by `stores`.
 """
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""A model as a pipeline calls it: deadline, trace, errors."""
+
 import asyncio
 import time
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Runtimes by their names."""
+
 import pytest
 
 from turnout.errors import SpecError

@@ -1,3 +1,5 @@
+"""Vector search: exact and approximate, and what a wrong file or query says."""
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,3 +1,5 @@
+"""ONNX files: rows, shapes, types, outputs, and what a wrong file or row says."""
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,3 +1,5 @@
+"""A user's own class: what it may have, and what is wrong with it."""
+
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""Estimators: pinned digests, formats, rows by name."""
+
 import pickle
 from collections.abc import Callable
 from pathlib import Path

@@ -1,6 +1,8 @@
 """A Snapshot made runnable in one process. One reference to it is swapped; it never changes.
 
 The previous assembly lives until no request names it: `enter` and `leave` count them.
+
+Made by `building`, swapped by the gateway's Home, read by `dispatch`.
 """
 
 import asyncio

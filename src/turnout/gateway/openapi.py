@@ -1,4 +1,7 @@
-"""OpenAPI 3.1 of the document in force: the endpoints' contracts and Turnout's own paths."""
+"""OpenAPI 3.1 of the document in force: the endpoints' contracts and Turnout's own paths.
+
+Called by `routes`.
+"""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,7 @@
-"""Short names of the built-in pipelines, as the document writes them: `code: predict`."""
+"""Short names of the built-in pipelines, as the document writes them: `code: predict`.
+
+Read by `assembly/building`.
+"""
 
 PIPELINES: dict[str, str] = {
     "predict": "turnout.pipelines.builtin:predict",

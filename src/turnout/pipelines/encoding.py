@@ -3,6 +3,8 @@
 JSON has no NaN and no Infinity, and both encoders write `null` for them; a reply that
 would say `null` where the author meant a number is refused, naming the field. numpy is
 never imported here: an array that arrives proves that somebody else did.
+
+Called by the codecs.
 """
 
 import math

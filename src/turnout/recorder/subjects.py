@@ -2,6 +2,8 @@
 
 The key is made once per state folder and never leaves it: without it nobody can tell units from
 their hashes by trying.
+
+Called by the recorder alone.
 """
 
 import contextlib

@@ -3,6 +3,8 @@
 All ratios lie in [0, 1], all times are seconds, all points in time are seconds since the
 epoch, UTC. Analysis is by the variant a unit was *assigned*; requests, errors and latency
 are by the variant that *served*.
+
+Made by `experiment`, read by `notes` and by the command.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """What every runtime is: code that loads one kind of artifact and predicts a batch of rows.
 
-`models/host` opens runtimes through `catalog` and calls them; a runtime calls nobody above.
+`assembly/building` finds runtimes through `catalog`, `models` makes and calls them; a runtime calls nobody above.
 One object is one loaded copy. `load`, `predict`, `stream` and `unload` are called from one
 thread, one after the other; only a `native` runtime may be called from another thread after
 `load`, so it must be safe for that.

@@ -1,4 +1,7 @@
-"""Runtimes by name: the only place that knows where they live. Heavy libraries load with them."""
+"""Runtimes by name: the only place that knows where they live. Heavy libraries load with them.
+
+Called by `assembly/building`.
+"""
 
 import importlib
 

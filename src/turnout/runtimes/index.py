@@ -4,6 +4,8 @@ The artifact is a .npz with the array `vectors`, shape [count, dimensions]; ever
 of that length is a column, and comes back as the payload of a match. A .npy holds vectors
 alone. Nothing in it is unpickled. A row is an `authoring.Query`, its answer a list of
 `authoring.Match`, nearest first.
+
+Opened through `catalog`.
 """
 
 import importlib

@@ -5,6 +5,8 @@ Rows are stacked at once; rows of different shapes (where the artifact leaves di
 are computed in one group for each shape. A fixed batch dimension is honoured: of 1 by running
 row by row, of n by padding. Outputs of scikit-learn converters that are lists of
 dicts (class to probability) become arrays, classes in sorted order.
+
+Opened through `catalog`.
 """
 
 import math

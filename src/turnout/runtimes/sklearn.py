@@ -3,6 +3,8 @@
 Unpickling runs whatever code the file holds. So nothing is loaded whose SHA-256 is not the
 digest that the document pins, and none is loaded without a pin. The digest is taken of the
 very bytes that are then unpickled: exchanging the file in between gains nothing.
+
+Opened through `catalog`.
 """
 
 import hashlib

@@ -3,6 +3,8 @@
 The checks walk the tree, not the typed document, so that they also run over a document with
 wrong shapes elsewhere and all errors come out at once. They skip what has a wrong shape:
 `findings` reports that.
+
+Called by `snapshot`.
 """
 
 from collections.abc import Iterator

@@ -2,6 +2,8 @@
 
 Each kind says in words what it accepts; `findings` joins that with what was found. No kind
 names the found value itself, because it may have come from a secret.
+
+Used by `document`.
 """
 
 import math

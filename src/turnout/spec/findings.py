@@ -1,6 +1,8 @@
 """pydantic's errors in the document's words: file, line, key path, found, expected, what to do.
 
 Nothing that was filled in for a reference is shown: messages quote what is written.
+
+Called by `snapshot`; `checks` takes its words and places from here.
 """
 
 import types

@@ -3,6 +3,8 @@
 `merge` joins files as equals: sections join, but a model, pipeline, endpoint or experiment
 may be written once only. `overlay` lays a stage over the result: mappings merge at every
 depth, scalars and lists replace, null deletes. Every key keeps the place it was written at.
+
+Called by `snapshot`.
 """
 
 from collections.abc import Sequence

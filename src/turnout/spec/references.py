@@ -3,6 +3,8 @@
 `${NAME}` may stand anywhere in a text value and is replaced by the environment variable;
 `$${` is a literal `${`. `secret:NAME` is a whole value, given by whatever holds secrets. Both
 always give text. What was filled in is never printed: nodes keep what was written.
+
+Called by `snapshot`.
 """
 
 import re

@@ -5,6 +5,8 @@
 The revision is the SHA-256 of the merged document as written, before `${NAME}` and `secret:`
 are filled in, with the artifacts' digests: one revision on all replicas, whatever their
 environment. Key order, comments and layout do not change it; any value does.
+
+Called by `assembly/admission`, the gateway's Home and the commands that read a document.
 """
 
 import hashlib

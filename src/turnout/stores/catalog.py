@@ -1,4 +1,7 @@
-"""Stores by the scheme of their URL: the only way in which an adapter is reached."""
+"""Stores by the scheme of their URL: the only way in which an adapter is reached.
+
+Called by the recorder and by `turnout report`.
+"""
 
 import importlib
 from typing import cast

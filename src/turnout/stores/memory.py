@@ -1,4 +1,7 @@
-"""Events in the memory of one process: for tests, and the plain-Python statement of what `queries.py` means."""
+"""Events in the memory of one process: for tests, and the plain-Python statement of what `queries.py` means.
+
+Opened through `catalog`.
+"""
 
 import math
 from collections import Counter, defaultdict

@@ -1,6 +1,8 @@
 """Events as rows of `tables.py`: the record's tuple, its containers as JSON text, two values behind.
 
 Runs once per event in the recorder, so it takes the shortest way: `astuple`, one list, no names.
+
+Called by `sql`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,6 +2,8 @@
 
 Columns are the fields of `events.py` in their order, then `ingested_at` and `subject`: a row is a
 record's tuple with two values behind it. Primary keys are the idempotency keys.
+
+Used by `sql`.
 """
 
 import sqlalchemy as sa

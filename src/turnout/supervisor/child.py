@@ -1,4 +1,7 @@
-"""One child process as the supervisor sees it: spawned with a control channel, greeted, serving, drained, gone."""
+"""One child process as the supervisor sees it: spawned with a control channel, greeted, serving, drained, gone.
+
+Made by `fleet` for workers and by `tree` for the recorder; calls `transport/control`.
+"""
 
 import asyncio
 import contextlib

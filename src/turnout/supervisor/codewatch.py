@@ -1,4 +1,7 @@
-"""Notices saved Python files, for `serve --reload`. Polls: stat is cheap, and works on every file system."""
+"""Notices saved Python files, for `serve --reload`. Polls: stat is cheap, and works on every file system.
+
+Called by `tree`.
+"""
 
 import asyncio
 import os

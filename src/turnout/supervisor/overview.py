@@ -1,4 +1,7 @@
-"""Merging what the workers say about themselves into the one `/status` of the server. Pure."""
+"""Merging what the workers say about themselves into the one `/status` of the server. Pure.
+
+Called by `tree`.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
