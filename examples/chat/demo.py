@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import caller
 import people
@@ -228,6 +229,9 @@ class Demo:
 
             timely = _until(persons, started + limit_s)
             caller.run(self.server.url, endpoint, timely, concurrency=concurrency, on_answer=seen)
+            if len(answers) < total and time.monotonic() >= started + limit_s:
+                progress.stop()
+                self.console.print(f"[dim]{len(answers):,} in the {limit_s:.0f} s this act may take; enough.[/]")
         self.tally.answers += answers
         return answers
 
@@ -285,12 +289,16 @@ class Demo:
             ("models, revision, workers", f"{url}/status"),
             ("metrics", f"{url}/metrics"),
             ("edit this, it is in force at once", str(document)),
-            ("more people", f"python examples/chat/caller.py --url {url} --prefix more"),
-            ("reports", f"turnout report config --document {document}"),
         ):
             table.add_row(what, f"[bold]{where}[/]")
         self.title("Where to look", "")
-        self.console.print(table, soft_wrap=True)
+        self.console.print(table)
+        programs = _short(Path(sys.executable).parent)
+        for what, command in (
+            ("more people", f"{programs}/python examples/chat/caller.py --url {url} --prefix more"),
+            ("the report again", f"{programs}/turnout report config --document {document}"),
+        ):
+            self.console.print(f"{what}:\n  [bold]{command}[/]", highlight=False, soft_wrap=True)
 
 
 def _until(persons: Iterable[people.Person], end: float) -> Iterator[people.Person]:
