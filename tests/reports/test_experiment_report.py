@@ -119,6 +119,17 @@ def test_too_early_is_said(document: Document, canned: Store) -> None:
     assert made.plan.complete is False
 
 
+@pytest.mark.parametrize(("lasted_s", "complete"), [(3_600.0, False), (7 * 86_400.0, True)])
+def test_a_plan_is_open_until_its_shortest_duration_has_passed(
+    document: Document, canned: Store, lasted_s: float, complete: bool
+) -> None:
+    admitted = document({"units: 2000": "units: 2000, min_duration: 7d"})
+    made = experiment.report(canned(admitted, **HEALTHY), admitted, "structure", now=10.0 + lasted_s)
+    assert made.plan.complete is complete
+    if not complete:
+        assert "The shortest planned duration ends in 167 hours" in note(made, "plan-open").text
+
+
 def test_a_wrong_outcome_name_is_told_with_the_names_seen(document: Document, canned: Store) -> None:
     admitted = document({"outcome: kept_talking": "outcome: kept_talkin"})
     answers = {**HEALTHY, "sums": {}}

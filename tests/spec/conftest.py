@@ -30,7 +30,7 @@ experiments:
       primary: {outcome: kept_talking, kind: conversion, window: 1d}
       secondary: {length: {outcome: words, kind: mean, window: 12h}}
       guardrails: {slow: {signal: latency, kind: share_over, threshold: 800ms, margin: 0.02}}
-    plan: {units: 40000, alpha: 0.05, tightest_at: 40000, min_duration: 7d, power: 0.8}
+    plan: {units: 40000, alpha: 0.05, tightest_at: 40000, min_duration: 7d}
 """
 """The document of the design, every kind of part in it."""
 

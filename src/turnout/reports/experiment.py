@@ -94,7 +94,7 @@ def report(
         sample_ratio=ratio,
         metrics=metrics,
         guardrails=tuple(spec.metrics.guardrails),
-        plan=reader.plan(sum(exposed.units.values()), metrics),
+        plan=reader.plan(sum(exposed.units.values()), metrics, found.first_ts if found else None),
         outcomes=tuple(tables.OutcomeCount(name=o.name, count=o.count, unmatched=o.unmatched) for o in outcomes),
         other_phases=tuple(_other(each) for each in seen if each.phase != chosen),
         dropped=dict(dropped or {}),
@@ -212,12 +212,19 @@ class _Reader:
             ),
         )
 
-    def plan(self, units: int, metrics: Sequence[tables.MetricTable]) -> tables.Plan:
-        """The document's plan, and whether it is fulfilled."""
-        planned = self.spec.plan.units
+    def plan(self, units: int, metrics: Sequence[tables.MetricTable], first_ts: float | None) -> tables.Plan:
+        """The document's plan, and whether it is fulfilled.
+
+        Args:
+            first_ts: Of the phase's first exposure; None before it.
+        """
+        plan = self.spec.plan
         closed = all(metric.closed_ratio == 1.0 for metric in metrics)
-        complete = None if planned is None else units >= planned and closed
-        return tables.Plan(units=planned, alpha=self.spec.plan.alpha, tightest_at=self.tightest_at, complete=complete)
+        left_s = max(0.0, (plan.min_duration_s or 0.0) - (0.0 if first_ts is None else self.now - first_ts))
+        complete = None if plan.units is None else units >= plan.units and closed and not left_s
+        return tables.Plan(
+            units=plan.units, alpha=plan.alpha, tightest_at=self.tightest_at, left_s=left_s, complete=complete
+        )
 
     def _names(self, seen: Iterable[str]) -> list[str]:
         known = list(self.spec.variants) if self.current else [self.spec.control]

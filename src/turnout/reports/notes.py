@@ -19,6 +19,7 @@ MAX_CROSSED_RATIO: Final = 0.01
 MAX_NO_UNIT_RATIO: Final = 0.01
 MAX_ERROR_RATIO: Final = 0.01
 SHOWN_NAMES: Final = 10
+HOUR_S: Final = 3_600.0
 
 Rule = Callable[[tables.Report], Iterator[tables.Note]]
 
@@ -171,6 +172,8 @@ def _plan(made: tables.Report) -> Iterator[tables.Note]:
     elif not plan.complete:
         left = max(0, math.ceil(plan.units - made.units))
         text = f"{left} of {plan.units} planned units are still to come" if left else "Some windows are still open"
+        if not left and plan.left_s:
+            text = f"The shortest planned duration ends in {math.ceil(plan.left_s / HOUR_S)} hours"
         yield _info("plan-open", f"{text}: until then only the always-valid interval may be acted on.")
 
 

@@ -171,12 +171,14 @@ class Plan(Struct, frozen=True, kw_only=True):
         units: Planned, over all variants; None without a plan.
         alpha: Two-sided error of every interval.
         tightest_at: Units at which the always-valid interval is tightest for its error.
-        complete: Planned units are in and their windows closed; None without planned units.
+        left_s: Of the shortest planned duration, what is still to come; 0 when it has passed, or without one.
+        complete: Planned units are in, their windows closed, the duration passed; None without planned units.
     """
 
     units: int | None
     alpha: float
     tightest_at: float
+    left_s: float = 0.0
     complete: bool | None
 
 

@@ -344,7 +344,6 @@ class PlanSpec(Part):
     min_duration_s: fields.Duration | None = Field(
         default=None, alias="min_duration", le=366 * 86_400.0, description="Shortest run before a verdict."
     )
-    power: float = Field(default=0.8, strict=True, gt=0, lt=1, description="Wanted chance to see a real effect.")
 
 
 class ExperimentSpec(Part):
