@@ -115,6 +115,54 @@ def test_an_aborted_document_cannot_be_committed(run: Callable[[Scenario], None]
     run(scenario)
 
 
+def test_a_request_under_way_is_answered_by_the_old_document_whose_models_then_go(
+    run: Callable[[Scenario], None],
+) -> None:
+    async def scenario(served: home.Home) -> None:
+        await apply(served, 1, "one")
+        old = served.current
+        assert old is not None
+        await served.prepare(2, text("two"))
+        under_way = asyncio.ensure_future(said(served))
+        await asyncio.sleep(0)
+        assert old.in_flight == 1
+        served.commit(2)
+        assert old.hosts["echo"].ready
+        assert await under_way == b'{"said":"one"}'
+        async with asyncio.timeout(10):
+            while old.hosts["echo"].ready:
+                await asyncio.sleep(0)
+        assert await said(served) == b'{"said":"two"}'
+
+    run(scenario)
+
+
+def test_a_model_that_did_not_change_stays_loaded(run: Callable[[Scenario], None]) -> None:
+    async def scenario(served: home.Home) -> None:
+        await apply(served, 1, "one")
+        first = served.current
+        await served.prepare(2, {"turnout.yaml": DOCUMENT.replace("WORD", "one") + "  again: {pipeline: say}\n"})
+        second = served.commit(2)
+        assert first is not None
+        assert second.hosts["echo"] is first.hosts["echo"]
+        assert await first.drained(0.0)
+        assert second.hosts["echo"].ready
+
+    run(scenario)
+
+
+def test_an_assembly_is_not_drained_while_a_request_stays(run: Callable[[Scenario], None]) -> None:
+    async def scenario(served: home.Home) -> None:
+        await apply(served, 1, "one")
+        assert served.current is not None
+        served.current.enter()
+        assert not await served.current.drained(0.0)
+        served.current.leave()
+        assert await served.current.drained(0.0)
+
+    run(scenario)
+
+
 def test_a_refused_document_is_told_in_the_status_and_counted(run: Callable[[Scenario], None]) -> None:
     async def scenario(served: home.Home) -> None:
         await apply(served, 1, "one")
