@@ -1,4 +1,4 @@
-"""Every error Turnout raises on purpose. The class says who must act; no class knows HTTP.
+"""The errors that cross floors. The class says who must act; no class knows HTTP.
 
 The caller acts on Input, NotFound, Conflict, Overload, Deadline; the author of the
 document or the code on Spec, Step, Model; the operator on Unavailable, Store.
@@ -17,8 +17,10 @@ document or the code on Spec, Step, Model; the operator on Unavailable, Store.
     ├── ModelError          the user's model raised, or lied about its output
     └── StoreError          the database refused or is out of reach
 
+A kind that only neighbours tell apart is a subclass beside them (`stores.base.RefusedError`).
+
 A message has three parts: what happened, with names and values; what was
-expected; what to do (the `hint`).
+expected; what to do (the `hint`). `did_you_mean` words the hint for a misspelt name.
 """
 
 import difflib
