@@ -149,3 +149,21 @@ def test_a_report_shows_units_rates_difference_and_reading() -> None:
     assert "50.00 %" in text
     assert "higher than control" in text
     assert "sample ratio: fine (p = 0.7, 2000 units)" in text
+
+
+def test_a_table_too_wide_for_the_terminal_is_turned() -> None:
+    heads = ("variant", *(f">measure {number}" for number in range(10)))
+    rows = [("old (control)", *range(10)), ("new", *range(10))]
+
+    def printed(width: int) -> list[str]:
+        written = io.StringIO()
+        out = console.Console(file=written, force_terminal=True, color_system=None, width=width)
+        screen.show_table(out, "", heads, rows)
+        return [line.rstrip() for line in written.getvalue().splitlines() if line.strip()]
+
+    assert printed(160)[0].split()[0] == "variant"
+    assert len(printed(160)) == 4
+    narrow = printed(80)
+    assert narrow[0].split() == ["variant", "old", "(control)", "new"]
+    assert narrow[2].split() == ["measure", "0", "0", "0"]
+    assert max(map(len, narrow)) <= 80

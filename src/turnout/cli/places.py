@@ -66,7 +66,7 @@ def existing(place: Place) -> Place:
     if not place.document.exists():
         raise NotFoundError(
             f"no document at {place.document}.",
-            hint="Give the path of one, or write one with `turnout init`.",
+            hint="Give the path of one, or of a folder of *.yaml files, or write one with `turnout init`.",
         )
     return place
 

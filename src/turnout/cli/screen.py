@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 import msgspec
-from rich import box, console, table, text
+from rich import box, console, measure, table, text
 
 WIDE = 10_000
 
@@ -23,7 +23,27 @@ def open_console() -> console.Console:
 
 
 def show_table(out: console.Console, title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """One table; a head that begins with ">" is a column of numbers. Nothing for no rows."""
+    """One table; a head that begins with ">" is a column of numbers. Nothing for no rows.
+
+    Where the terminal is too narrow for it, rows and columns change places, if that fits.
+    """
+    cells = [[cell if isinstance(cell, text.Text) else text.Text(shown(cell)) for cell in row] for row in rows]
+    if not cells:
+        return
+    made = _table(out, title, heads, cells)
+    if out.is_terminal and _width(out, made) > out.width:
+        names = [text.Text(head.removeprefix(">"), style="dim") for head in heads]
+        turned = [list(row) for row in zip(names, *cells, strict=True)]
+        upright = _table(out, title, [turned[0][0].plain, *(f">{cell.plain}" for cell in turned[0][1:])], turned[1:])
+        made = upright if _width(out, upright) <= out.width else made
+    out.print(made)
+
+
+def _width(out: console.Console, made: table.Table) -> int:
+    return measure.Measurement.get(out, out.options.update(max_width=WIDE), made).maximum
+
+
+def _table(out: console.Console, title: str, heads: Sequence[str], cells: Sequence[Sequence[text.Text]]) -> table.Table:
     made = table.Table(
         title=title or None,
         title_justify="left",
@@ -35,12 +55,9 @@ def show_table(out: console.Console, title: str, heads: Sequence[str], rows: Ite
     )
     for head in heads:
         made.add_column(head.removeprefix(">"), justify="right" if head.startswith(">") else "left")
-    count = 0
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, text.Text) else text.Text(shown(cell)) for cell in row))
-        count += 1
-    if count:
-        out.print(made)
+    for row in cells:
+        made.add_row(*row)
+    return made
 
 
 def shown(value: object) -> str:
