@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,22 @@ def test_flush_returns_when_all_is_on_disk(bench: Bench, virtual: Virtual, predi
         assert bench.log.waiting == 0
         assert bench.written == events
         await bench.log.flush()
+        await bench.log.close()
+
+    virtual(case())
+
+
+def test_a_segment_deleted_by_somebody_is_followed_by_a_new_one(
+    bench: Bench, virtual: Virtual, prediction: MakePrediction
+) -> None:
+    async def case() -> None:
+        bench.log.start()
+        bench.log.append(prediction(1))
+        await bench.log.flush()
+        shutil.rmtree(bench.directory)
+        bench.log.append(prediction(2))
+        await bench.log.flush()
+        assert bench.written == [prediction(2)]
         await bench.log.close()
 
     virtual(case())

@@ -189,6 +189,21 @@ def test_a_locked_store_delays_events_and_loses_none(tmp_path: Path, start: Star
     assert recorder.wait(10) == 0
 
 
+def test_a_store_deleted_under_the_recorder_is_made_anew_and_takes_all_that_follows(
+    tmp_path: Path, start: Start
+) -> None:
+    write(tmp_path, 10)
+    recorder = start("-m", "turnout.recorder.app", "--state", str(tmp_path))
+    eventually(lambda: len(kept(tmp_path)) == 10)
+    for file in tmp_path.glob("events.db*"):
+        file.unlink()
+    write(tmp_path, 2_000)
+
+    eventually(lambda: len(kept(tmp_path)) == 2_000)
+    recorder.terminate()
+    assert recorder.wait(10) == 0
+
+
 def said(state: Path) -> str:
     try:
         return (state / "recorder.json").read_text()

@@ -45,6 +45,18 @@ def test_opening_creates_the_file_and_its_tables(url: str, path: Path) -> None:
     connection.close()
 
 
+def test_a_store_whose_file_is_deleted_or_replaced_says_so_and_keeps_nothing(url: str, path: Path) -> None:
+    store = catalog.open_store(url)
+    store.append([OUTCOME], None, ingested_at=5.0, subject=subject)
+    path.unlink()
+    with pytest.raises(StoreError, match="was removed or replaced"):
+        store.append([OUTCOME], None, ingested_at=5.0, subject=subject)
+    path.write_bytes(b"")
+    with pytest.raises(StoreError, match="was removed or replaced"):
+        store.append([OUTCOME], None, ingested_at=5.0, subject=subject)
+    store.close()
+
+
 def test_the_migrated_schema_is_the_one_the_code_expects(url: str) -> None:
     migrate.migrate(url)
     engine = sql.engine(url)

@@ -229,6 +229,11 @@ class EventLog:
             return True
         try:
             if self._stuck_frame:
+                if self._segment is not None and self._segment.deleted:
+                    logger.error(
+                        "somebody deleted a segment in %s while it was written; a new one begins", self._directory
+                    )
+                    self._rotate()
                 segment = self._segment or self._open(now)
                 segment.append(self._stuck_frame)
                 self._spool_bytes += len(self._stuck_frame)

@@ -75,6 +75,11 @@ class Writer:
         """True when a failed write could not be cut back; close this writer and take a new file."""
         return self.size_bytes < 0
 
+    @property
+    def deleted(self) -> bool:
+        """True when the file has lost its name: whatever is written to it, nobody will find."""
+        return os.fstat(self._fd).st_nlink == 0
+
     def close(self) -> None:
         """Release the file: from now on the recorder may delete it once it is shipped."""
         if self._fd >= 0:

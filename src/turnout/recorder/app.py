@@ -194,8 +194,7 @@ class Recorder:
         left = self._finish()
         self.status.state = "stopped"
         self._save_status(now=True)
-        if self._store is not None:
-            self._store.close()
+        self._shut()
         os.close(lock)
         return 3 if left else 0
 
@@ -228,6 +227,7 @@ class Recorder:
             if self._store is None:
                 self._store = self._open_store(self._settings.store_url)
             self._shipper = shipping.Shipper(state / "segments", self._store, subject)
+            self._shipper.quarantine.pieces = self.status.put_aside
         return self._shipper
 
     def _failed(self, error: Exception) -> float:
@@ -235,7 +235,13 @@ class Recorder:
         if not self._failures:
             logger.warning("%s; events wait in %s and are tried again", error, self._settings.state / "segments")
         self._failures = min(self._failures + 1, 16)
+        self._shut()  # whatever stands in its place at the next try is opened anew
         return min(self._settings.retry_s * float(2 ** (self._failures - 1)), self._settings.retry_most_s)
+
+    def _shut(self) -> None:
+        store, self._store, self._shipper = self._store, None, None
+        if store is not None:
+            store.close()
 
     def _finish(self) -> int:
         """Ship what is there. An orphan waits for workers that still write. Returns bytes that remain."""

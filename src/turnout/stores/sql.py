@@ -92,6 +92,23 @@ def _sqlite(path: Path, *, read_only: bool) -> sa.Engine:
     return sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.QueuePool, pool_size=1, max_overflow=1)
 
 
+def _file(url: str) -> Path | None:
+    """The file behind an SQLite URL; None for a database elsewhere."""
+    backend, _, place = url.partition("://")
+    return Path(unquote(place.removeprefix("/"))).absolute() if backend.partition("+")[0] == "sqlite" else None
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """Which file stands at the path; None when none does."""
+    if file is None:
+        return None
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 @contextlib.contextmanager
 def _translated(doing: str) -> Iterator[None]:
     """Driver errors as ours: RefusedError for what no retry mends."""
@@ -147,6 +164,8 @@ class SqlStore:
         self._engine = engine(url, read_only=read_only)
         try:
             self._ensure_schema(url, read_only=read_only)
+            self._file = _file(url)
+            self._identity = _identity(self._file)
         except BaseException:
             self._engine.dispose()
             raise
@@ -176,6 +195,12 @@ class SqlStore:
             if self._engine.dialect.name == "sqlite":
                 raise
             self._insert(rows.without_nul(by_table), checkpoint)  # PostgreSQL's text holds no NUL
+        if _identity(self._file) != self._identity:  # SQLite goes on writing into a deleted file, for nobody
+            raise StoreError(
+                f"the database {self._file} was removed or replaced while it was open.",
+                hint="Stop the server before you move its database away.",
+                retry_after_s=1.0,
+            )
 
     def checkpoints(self) -> dict[str, int]:
         """See `base.EventStore.checkpoints`."""
