@@ -111,10 +111,14 @@ def serve() -> Callable[..., contextlib.AbstractAsyncContextManager[RunningTree]
 
     @contextlib.asynccontextmanager
     async def run(
-        settings: Settings, text: str | TurnoutError = "first", *, worker: tuple[str, ...] = SMALL_WORKER
+        settings: Settings,
+        text: str | TurnoutError = "first",
+        *,
+        worker: tuple[str, ...] = SMALL_WORKER,
+        recorder: tuple[str, ...] = (),
     ) -> AsyncIterator[RunningTree]:
         source = FakeSource(text)
-        server = tree.Tree(settings, source, commands=tree.Commands(worker=worker, recorder=()))
+        server = tree.Tree(settings, source, commands=tree.Commands(worker=worker, recorder=recorder))
         running = RunningTree(server, source)
         try:
             yield running

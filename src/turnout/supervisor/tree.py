@@ -361,6 +361,7 @@ class Tree:
         leaving = [part for part in parts if all(part.get("worker") != row.get("worker") for row in rows)]
         accepted = workers.accepted
         revision = accepted.revision if accepted else None
+        recorder = self._recorder_row()
         return {
             "revision": revision,
             "build": workers.build,
@@ -372,12 +373,21 @@ class Tree:
             "converged": all(row.get("revision") == revision and row["state"] == "ready" for row in rows),
             "workers": [*rows, *leaving],
             **overview.merge(parts),
-            "warnings": next((part["warnings"] for part in parts if part.get("warnings")), []),
+            "warnings": [*next((part["warnings"] for part in parts if part.get("warnings")), []), *_warned(recorder)],
             "refused": _refused(workers.refused),
             "swap": _swap(workers.swapped),
             "reload": {"state": self._reload_state, "failed": _refused(workers.reload_failed)},
-            "recorder": self._recorder_row(),
+            "recorder": recorder,
         }
+
+    def _recorder_words(self, pid: int) -> dict[str, Any]:
+        """What the recorder says about itself: what waits, and why, if the store takes nothing."""
+        try:
+            said = msgspec.json.decode((Path(self.settings.state) / "recorder.json").read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.DecodeError):
+            return {}
+        told = ("shipped", "left_bytes", "put_aside", "error")
+        return {name: said[name] for name in told if name in said} if said.get("pid") == pid else {}
 
     def _recorder_row(self) -> dict[str, Any] | None:
         if not self._commands.recorder:
@@ -386,7 +396,7 @@ class Tree:
             return {"pid": None, "state": "starting", "restarts": 0}
         gone = self.recorder.exited.done()
         row = {"pid": None if gone else self.recorder.pid, "state": "restarting" if gone else "running"}
-        return row | {"restarts": self._recorder_restarts}
+        return row | {"restarts": self._recorder_restarts} | self._recorder_words(self.recorder.pid)
 
     async def _ask_all(self, message: control.Message) -> list[control.Message | None]:
         assert self.fleet is not None
@@ -397,6 +407,11 @@ class Tree:
             return None
 
         return await asyncio.gather(*(ask(one) for one in self.fleet.serving))
+
+
+def _warned(recorder: dict[str, Any] | None) -> list[str]:
+    error = recorder.get("error") if recorder else ""
+    return [f"events wait in segments and are tried again: {error}"] if error else []
 
 
 def _worker_row(slot: fleet.Slot, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
