@@ -27,6 +27,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """An empty folder, no variables of ours, and nothing a command imported left behind."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("COLUMNS", raising=False)
     for name in ("TURNOUT_STATE", "TURNOUT_DOCUMENT", "TURNOUT_STAGE", "TURNOUT_STORE", "TURNOUT_SECRETS"):
         monkeypatch.delenv(name, raising=False)
     path, modules = list(sys.path), set(sys.modules)

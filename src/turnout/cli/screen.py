@@ -3,6 +3,7 @@
 Loaded only by commands that print tables. Colours follow NO_COLOR and the terminal.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -16,22 +17,24 @@ WIDE = 10_000
 
 
 def open_console() -> console.Console:
-    """For stdout: as wide as the terminal, or without line breaks when piped."""
+    """For stdout: as wide as the terminal; piped, without line breaks unless COLUMNS says how wide."""
     if sys.stdout.isatty():
         return console.Console(highlight=False, markup=False)
-    return console.Console(highlight=False, markup=False, width=WIDE, color_system=None)
+    asked = os.environ.get("COLUMNS", "")
+    width = int(asked) if asked.isdecimal() and int(asked) > 0 else WIDE
+    return console.Console(highlight=False, markup=False, width=width, color_system=None)
 
 
 def show_table(out: console.Console, title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """One table; a head that begins with ">" is a column of numbers. Nothing for no rows.
 
-    Where the terminal is too narrow for it, rows and columns change places, if that fits.
+    Where it is too wide, rows and columns change places, if that fits.
     """
     cells = [[cell if isinstance(cell, text.Text) else text.Text(shown(cell)) for cell in row] for row in rows]
     if not cells:
         return
     made = _table(out, title, heads, cells)
-    if out.is_terminal and _width(out, made) > out.width:
+    if _width(out, made) > out.width:
         names = [text.Text(head.removeprefix(">"), style="dim") for head in heads]
         turned = [list(row) for row in zip(names, *cells, strict=True)]
         upright = _table(out, title, [turned[0][0].plain, *(f">{cell.plain}" for cell in turned[0][1:])], turned[1:])
