@@ -24,6 +24,9 @@ logger = logging.getLogger("turnout.gateway")
 
 JSON = b"application/json"
 ENDPOINTS = "/v1/endpoints/"
+ORIGINS = 1_000
+"""Combinations of revision, experiment and variant whose headers are kept; a long life sees many revisions."""
+
 Fetch = Callable[[], Awaitable[bytes]]
 
 
@@ -113,7 +116,7 @@ class Routes:
         key = (guest.assembly.revision, guest.endpoint.experiment, guest.served.variant)
         found = self._headers.get(key)
         if found is None:
-            if len(self._headers) > 1_000:  # old revisions of a long life
+            if len(self._headers) > ORIGINS:
                 self._headers.clear()
             revision, experiment, variant = key
             found = ((b"turnout-revision", revision.encode()),)
@@ -215,15 +218,10 @@ def _json(value: Any, status: int = 200) -> http.Response:
 
 
 def _wrong_method(request: http.Request, allowed: str) -> http.Response:
-    problem = {
-        "type": "urn:turnout:problem:method",
-        "title": problems.TITLES[405],
-        "status": 405,
-        "code": "method",
-        "detail": f"{request.path[:200]} takes {allowed}, not {request.method}.",
-    }
-    body = msgspec.json.encode(problem)
-    return http.Response(405, body, content_type=problems.CONTENT_TYPE, headers=((b"allow", allowed.encode()),))
+    refused = http.Refusal(405, "method", f"{request.path[:200]} takes {allowed}, not {request.method}.")
+    response = http.refuse(refused)
+    response.headers = ((b"allow", allowed.encode()),)
+    return response
 
 
 def _stream(

@@ -23,11 +23,18 @@ from turnout.models import batcher, instance, work
 from turnout.runtimes import base
 
 LOOP_S = 500e-6
-"""Batches shorter than this compute on the loop under `auto`; to come back, a model must take half of it.
+"""Batches shorter than this compute on the loop under `auto`.
 
-Source: one row through a thread costs 45 microseconds of CPU more than on the loop, 64 rows cost
-100 microseconds more; on 2 cores a thread gained nothing for batches below 200 microseconds.
+Source: one row through a thread costs 45 microseconds of CPU more than on the loop. On a busy 2-core machine a
+model of 150 microseconds a batch answered 1.6 times as many requests on the loop as in its thread, because
+the two fight over the interpreter lock; half a millisecond is what a neighbour's request may wait.
 """
+
+BACK_RATIO = 0.7
+"""To come back to the loop, a model must take this share of `LOOP_S`, so that it does not go to and fro."""
+
+CAP_RATIO = 4
+"""One batch counts at most this many times `LOOP_S`: one pause of the machine must not move a model."""
 
 REPLACEMENTS = 2
 """Stuck instances that are replaced before the whole process should be."""
@@ -381,13 +388,13 @@ class Host:
         """Answer a batch, and see whether its time calls for another place to compute."""
         self._batcher.deliver(batch)
         if self._execution == "auto" and self._native:
-            capped = min(spent_s, 4 * LOOP_S)  # one pause of the machine must not move the model
-            before_s = min(self._loop_s, 4 * LOOP_S)
+            capped = min(spent_s, CAP_RATIO * LOOP_S)
+            before_s = min(self._loop_s, CAP_RATIO * LOOP_S)
             self._loop_s = before_s + batcher.SMOOTHING * (capped - before_s)
             self._on_loop = self._wants_loop()
 
     def _wants_loop(self) -> bool:
-        return self._native and self._loop_s < (LOOP_S if self._on_loop else 0.7 * LOOP_S)
+        return self._native and self._loop_s < (LOOP_S if self._on_loop else BACK_RATIO * LOOP_S)
 
     def _wait(self, due_s: float) -> None:
         if self._delay_timer is not None:
