@@ -125,6 +125,23 @@ def test_flush_returns_when_all_is_on_disk(bench: Bench, virtual: Virtual, predi
     virtual(case())
 
 
+def test_flush_says_whether_the_disk_took_everything(
+    bench: Bench, virtual: Virtual, prediction: MakePrediction
+) -> None:
+    async def case() -> None:
+        bench.log.start()
+        bench.disk.full = True
+        bench.log.append(prediction(1))
+        assert not await bench.log.flush()
+        assert not bench.log.takes
+        bench.disk.full = False
+        assert await bench.log.flush()
+        assert bench.log.takes
+        await bench.log.close()
+
+    virtual(case())
+
+
 def test_a_segment_deleted_by_somebody_is_followed_by_a_new_one(
     bench: Bench, virtual: Virtual, prediction: MakePrediction
 ) -> None:

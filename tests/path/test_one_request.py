@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -248,6 +249,27 @@ def test_outcomes_are_taken_once_each_or_not_at_all(serve: Any) -> None:
             bad = await client.http.post("/v1/outcomes", json=batch)
             assert (bad.status_code, bad.json()["path"]) == (422, "[1].unit")
             assert len(await client.outcomes()) == 4
+
+    asyncio.run(scenario())
+
+
+def test_outcomes_that_reach_no_disk_are_not_accepted(serve: Any) -> None:
+    async def scenario() -> None:
+        async with serve() as client:
+            folder = Path(client.served.home.identity.state) / "segments"
+            folder.rmdir()
+            folder.write_text("no folder")
+            outcome = {"name": "paid", "unit": "u1", "event_id": "e1"}
+            for _ in range(2):
+                refused = await client.http.post("/v1/outcomes", json=outcome)
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+                assert "event_id" in refused.json()["hint"]
+            assert (await client.ask("order", ORDER)).status_code == 200
+            folder.unlink()
+            async with asyncio.timeout(20):
+                while (await client.http.post("/v1/outcomes", json=outcome)).status_code == 503:
+                    await asyncio.sleep(0.02)
+            assert {found.event_id for found in await client.outcomes()} == {"e1"}
 
     asyncio.run(scenario())
 

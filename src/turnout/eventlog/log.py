@@ -142,11 +142,17 @@ class EventLog:
             self._on_count()
         return True
 
-    async def flush(self) -> None:
-        """Return when all that was appended before is in the file, or when the disk takes nothing now."""
+    @property
+    def takes(self) -> bool:
+        """Whether an event appended now would be on disk soon: there is room, and the last write went well."""
+        return self._pressure < 1.0 and not self._failing
+
+    async def flush(self) -> bool:
+        """Return when all that was appended before is in the file: True; or when the disk takes nothing now: False."""
         target = self._done + self.waiting
         while self._done < target and self._write_chunk():  # noqa: ASYNC110 - requests run between the chunks
             await asyncio.sleep(0)
+        return self._done >= target
 
     async def close(self) -> None:
         """Flush, release the segment, and take no more events. What the disk refuses is counted as dropped."""

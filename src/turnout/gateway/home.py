@@ -206,13 +206,17 @@ class Home:
 
         Raises:
             InputError: One of them is wrong; none was taken.
+            UnavailableError: The disk takes no events now, so nothing is promised.
         """
         posted = outcomes.read(body, now=time.time(), new_id=self.new_id)
+        if not self.events.takes:
+            raise outcomes.refused()
         known = self.outcome_names()
         for item in posted:
             self._outcomes.labels(item.name if item.name in known else "other").inc()
             self.events.append(item)
-        await self.events.flush()
+        if not await self.events.flush():
+            raise outcomes.refused()
         return posted
 
     def outcome_names(self) -> frozenset[str]:

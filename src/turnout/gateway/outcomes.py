@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from turnout.errors import InputError
+from turnout.errors import InputError, UnavailableError
 from turnout.events import Outcome
 from turnout.pipelines import codec
 
@@ -66,6 +66,15 @@ def read(body: bytes, *, now: float, new_id: Callable[[], str]) -> list[Outcome]
         _checked(item, now=now, new_id=new_id, path="" if single else f"[{index}].")
         for index, item in enumerate(posted)
     ]
+
+
+def refused() -> UnavailableError:
+    """Outcomes are answered when they are on disk; now nothing gets there."""
+    return UnavailableError(
+        "the disk takes no events now, so outcomes cannot be accepted.",
+        hint="Send them again later; what carries an event_id, or a ts, counts once however often it is sent.",
+        retry_after_s=5.0,
+    )
 
 
 def _checked(item: Posted, *, now: float, new_id: Callable[[], str], path: str) -> Outcome:
