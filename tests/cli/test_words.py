@@ -1,12 +1,13 @@
 """What commands make of their arguments, and how they print."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 from rich import console
 
-from turnout.cli import call, implied, report_text, screen, status
+from turnout.cli import call, implied, remote, report_text, screen, status
 from turnout.errors import InputError, NotFoundError
 from turnout.experiments import statistics
 from turnout.reports import tables
@@ -167,3 +168,17 @@ def test_a_table_too_wide_for_the_terminal_is_turned() -> None:
     assert narrow[0].split() == ["variant", "old", "(control)", "new"]
     assert narrow[2].split() == ["measure", "0", "0", "0"]
     assert max(map(len, narrow)) <= 80
+
+
+def test_a_problem_names_its_field_once() -> None:
+    def told(**problem: str) -> str:
+        return remote.problem(remote.Reply(422, {}, json.dumps(problem).encode()))
+
+    assert told(path="x", detail="field 'x' is missing.", hint="Add 'x'.") == "field 'x' is missing. Add 'x'."
+    assert told(path="user.id", detail="too long.") == "user.id: too long."
+
+
+def test_tables_are_as_wide_as_columns_says_or_as_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert screen.open_console().width == screen.WIDE
+    monkeypatch.setenv("COLUMNS", "90")
+    assert screen.open_console().width == 90

@@ -27,6 +27,9 @@ def test_a_project_from_init_runs_an_experiment_to_its_report(project: Any) -> N
     assert called.returncode == 0, called.stderr
     assert json.loads(called.stdout)["spam"] is True
     assert "variant: words" in called.stderr
+    untraced = project.run("call", "judge", "--explain")
+    assert "--allow-explain" in untraced.stderr
+    assert "experiment: structure" in untraced.stderr
     explained = json.loads(project.run("explain", "structure", "u2", "--json").stdout)
     assert explained["variant"] == "words"
 
