@@ -125,7 +125,7 @@ class Shipper:
             return True
         progress.segments += 1
         progress.live += not gone
-        progress.left_bytes += size - offset
+        progress.left_bytes += max(size - offset, 0)  # more may have been read than was there when asked
         return False
 
     def _ship_stretch(self, name: str, descriptor: int, offset: int, last: int) -> tuple[int, int] | None:
