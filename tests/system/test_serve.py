@@ -152,7 +152,7 @@ def test_sighup_under_load_brings_new_code_in_and_drops_no_request(project: Any,
             project.write_code("new")
             reloaded = await asyncio.to_thread(project.run, "reload")
             assert reloaded.returncode == 0, reloaded.stderr
-            assert "all 2 workers replaced" in reloaded.stdout
+            assert "all 2 workers are replaced" in reloaded.stdout
             made.codes.clear()
             await some(made, 100)
         after = await project.status()
