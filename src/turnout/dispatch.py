@@ -27,7 +27,8 @@ async def dispatch(current: assembly.Assembly, request: endpoint.Incoming, journ
     Cancellation: the pipeline is cancelled, the prediction is recorded as "cancelled".
     """
     chosen = current.endpoint(request.endpoint)
-    deadline = request.received + min(chosen.deadline_s, request.deadline_s or chosen.deadline_s)
+    limit_s = chosen.deadline_s if request.deadline_s is None else min(chosen.deadline_s, request.deadline_s)
+    deadline = request.received + limit_s
     guest = journal.open(current, chosen, request)
     try:
         assigned = chosen.assign(request)

@@ -126,9 +126,9 @@ def test_a_row_that_would_expire_in_the_queue_is_refused_at_once(bench: Callable
         b.batcher.submit(i, 1e9)
     with pytest.raises(OverloadError, match=r"about 2 s of work; the deadline is in 1\.5 s"):
         b.batcher.submit(4, b.now + 1.5)
-    b.batcher.submit(5, b.now + 2.5)
+    b.batcher.submit(5, b.now + 3.5)  # two batches before it, and its own
     b.batcher.lanes = 2
-    b.batcher.submit(6, b.now + 1.5)
+    b.batcher.submit(6, b.now + 2.5)
     assert b.metric(telemetry.SHED)["rank", "queue-too-long"].value == 1
 
 

@@ -49,8 +49,9 @@ def test_every_kind_of_type_answers_alike(serve: Any) -> None:
         (b'{"user_id": "u1", "amount": 1e999}', 422, "amount", ""),
         (b'{"user_id": "u1", "amount": ' + b"[" * 1000 + b"]" * 1000 + b"}", 422, "amount", ""),
         (b"\xff\xfe{}", 400, None, ""),
+        (b'{"user_id": "\xff", "amount": 1.0}', 400, None, ""),
     ],
-    ids=["broken-json", "empty", "list", "missing", "wrong-type", "unknown", "nan", "huge", "deep", "not-utf8"],
+    ids=["broken-json", "empty", "list", "missing", "wrong-type", "unknown", "nan", "huge", "deep", "not-utf8", "unit"],
 )
 def test_bad_input_names_the_field_and_harms_nobody(
     serve: Any, endpoint: str, body: Any, status: int, path: str | None, word: str
@@ -166,6 +167,27 @@ def test_a_slow_pipeline_is_cancelled_at_its_deadline(serve: Any) -> None:
             )
             assert shorter.status_code == 422
             assert "banana" in shorter.text
+
+    asyncio.run(scenario())
+
+
+def test_a_deadline_of_nothing_is_over_at_once(serve: Any) -> None:
+    async def scenario() -> None:
+        async with serve() as client:
+            late = await client.ask("order", ORDER, headers={"turnout-deadline": "0s"})
+            assert (late.status_code, late.json()["code"]) == (504, "deadline")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("amount", [-5.0, -6.0, -7.0], ids=["exit", "interrupt", "generator-exit"])
+def test_code_that_tries_to_end_the_program_fails_its_own_request_only(serve: Any, amount: float) -> None:
+    async def scenario() -> None:
+        async with serve() as client:
+            for endpoint in ("order", "slow"):
+                answer = await client.ask(endpoint, {"user_id": "u1", "amount": amount})
+                assert answer.status_code == 500, answer.text
+            assert (await client.ask("order", ORDER)).status_code == 200
 
     asyncio.run(scenario())
 

@@ -17,6 +17,9 @@ from turnout.pipelines import binding
 MAX_UNIT_BYTES = 1_024
 """A unit longer than this is refused: it is hashed, logged and indexed for every request."""
 
+JSON_KINDS = {bool: "a boolean", float: "a fraction", list: "an array", dict: "an object"}
+"""How people who send JSON call what is no unit."""
+
 SHORT_UNIT_CHARACTERS = MAX_UNIT_BYTES // 4
 """Text of so few characters fits whatever they are: UTF-8 takes at most four bytes for one."""
 
@@ -101,7 +104,7 @@ class UnitReader:
             found: Any = self._decode(request.body)
             for field in self._keys:
                 found = getattr(found, field)
-        except (msgspec.DecodeError, RecursionError, AttributeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
             return None  # decoding the whole body says what is wrong, better than we could here
         return found
 
@@ -110,7 +113,7 @@ class UnitReader:
             return None
         if isinstance(found, bool) or not isinstance(found, str | int):
             raise InputError(
-                f"the unit {self.path!r} is {type(found).__name__}; it must be text or an integer.",
+                f"the unit {self.path!r} is {JSON_KINDS[type(found)]}; it must be text or an integer.",
                 path=self.path,
                 hint="Send the user's id as text.",
             )

@@ -185,7 +185,8 @@ class Batcher:
         if self.waiting + count > limit:
             self._purge(now)
         waiting = self.waiting
-        ahead_s = waiting // self.batching.max_rows * self.batch_s / self.lanes
+        batches_ahead = waiting // self.batching.max_rows + len(self._running)
+        ahead_s = batches_ahead * self.batch_s / self.lanes
         if waiting + count > limit:
             self._metrics.full.inc(count)
             raise OverloadError(
@@ -193,7 +194,9 @@ class Batcher:
                 hint="Retry later; more workers or instances, or a larger batching.max_queue, take more.",
                 retry_after_s=max(ahead_s, 0.05),
             )
-        if waiting >= self.batching.max_rows and now + ahead_s > deadline:
+        if (
+            waiting >= self.batching.max_rows and now + ahead_s + self.batch_s > deadline
+        ):  # its own batch takes time too
             self._metrics.hopeless.inc(count)
             raise OverloadError(
                 f"model {self.alias!r} has {waiting} rows waiting, about {ahead_s:.3g} s of work; "

@@ -25,14 +25,12 @@ from turnout.runtimes import base
 LOOP_S = 500e-6
 """Batches shorter than this compute on the loop under `auto`.
 
-Source: one row through a thread costs 45 microseconds of CPU more than on the loop. On a busy 2-core machine a
-model of 150 microseconds a batch answered 1.6 times as many requests on the loop as in its thread, because
-the two fight over the interpreter lock; half a millisecond is what a neighbour's request may wait.
+Source: on a busy 2-core machine a model of 150 microseconds a batch answered 1.6 times as many requests on the
+loop as in its thread, for the interpreter lock's sake; half a millisecond is what a neighbour's request may wait.
 """
 
 BACK_RATIO = 0.7
 """To come back to the loop, a model must take this share of `LOOP_S`, so that it does not go to and fro."""
-
 CAP_RATIO = 4
 """One batch counts at most this many times `LOOP_S`: one pause of the machine must not move a model."""
 

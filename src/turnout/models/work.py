@@ -93,9 +93,7 @@ def compute(batch: Batch, predict: Predict, clock: Clock) -> None:
     batch.started_s = started = clock()
     try:
         batch.values = _predicted(predict, batch.rows)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - a border: user code may raise anything, SystemExit included
+    except BaseException as error:  # noqa: BLE001 - a border: user code may raise anything, KeyboardInterrupt too
         batch.failed = True
         batch.values = _halved(batch, predict, clock, error)
     batch.compute_s = clock() - started
@@ -124,8 +122,6 @@ def _halved(batch: Batch, predict: Predict, clock: Clock, error: BaseException) 
                 continue
             try:
                 found = _predicted(predict, [batch.rows[i] for i in live])
-            except KeyboardInterrupt:
-                raise
             except BaseException as raised:  # noqa: BLE001 - as above
                 bad.append((live, raised))
             else:

@@ -32,6 +32,10 @@ STOPPED = ("cancelled", DeadlineError.code)
 """Errors of steps that were under way when time ran out."""
 
 CODE = "code"
+
+RAISED = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
+"""What an author's code may raise: none of it may end the worker. A cancellation is the caller's and passes."""
+
 MAX_REASON_CHARACTERS = 300
 
 
@@ -75,7 +79,7 @@ async def _guarded(pipeline: binding.BoundPipeline, work: Awaitable[Any], call: 
             raise late(pipeline, call) from None
         # nobody cancelled the request: the author awaited a task that had been cancelled
         raise failed(pipeline, "it waited for something that was cancelled.") from error
-    except (Exception, SystemExit) as error:  # the border to the author's code
+    except RAISED as error:  # the border to the author's code
         if watch.rang:
             watch.forgive()
             raise late(pipeline, call) from error
@@ -161,7 +165,7 @@ class Stream:
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self._generator.aclose()
-        except (Exception, SystemExit):  # the border to the author's code: the stream is over, whatever it says
+        except RAISED:  # the border to the author's code: the stream is over, whatever it says
             log.exception("pipeline %r failed while its stream was closed", self._pipeline.name)
         finally:
             wire.current_call.reset(token)

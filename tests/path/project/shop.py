@@ -52,6 +52,13 @@ class VerdictModel(pydantic.BaseModel):
     score: float
 
 
+def leave(amount: float) -> None:
+    """Tries to end the program, in the way the amount asks for."""
+    ways: dict[float, type[BaseException]] = {-5.0: SystemExit, -6.0: KeyboardInterrupt, -7.0: GeneratorExit}
+    if amount in ways:
+        raise ways[amount]
+
+
 class Moody:
     """A model that does what the item asks for."""
 
@@ -60,6 +67,7 @@ class Moody:
     def predict(self, items: list[float]) -> list[float]:
         if -1.0 in items:
             raise ValueError("minus one is not a price")
+        leave(min(items))
         if -2.0 in items:
             return [0.0] * (len(items) - 1)
         if -3.0 in items:
@@ -79,6 +87,7 @@ async def broken(order: Order, *, price: Model[float, float], by: str = "default
 
 @pipeline
 async def slow(order: Order, *, price: Model[float, float]) -> Verdict:
+    leave(order.amount)
     await asyncio.sleep(order.amount)
     return Verdict(score=0.0, by="slow")
 
