@@ -30,6 +30,13 @@ OVERVIEW_TIMEOUT_S = 5.0
 LAST_WORD_S = 0.1
 """Between being drained and leaving: `Drained` has to get out first."""
 
+SWITCH_INTERVAL_S = 0.0003
+"""How long one thread of a worker may hold the interpreter while another waits for it; Python's default is 5 ms.
+
+Source: a model that computes 10 ms in its thread waited up to 5 ms for a busy event loop after every batch. With 0.3 ms a
+compute-bound model answered 1.4 times as many rows at 64 connections and 1.3 times at 256.
+"""
+
 HEALTH_EVERY_S = 1.0
 """How often a worker looks whether one of its models hung more often than it may be replaced."""
 
@@ -195,6 +202,7 @@ def main(arguments: list[str]) -> int:
         format=f"%(asctime)s {settings.worker} %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     if settings.directory not in sys.path:
         sys.path.insert(0, settings.directory)
     loop.run(_run(settings))
