@@ -33,8 +33,8 @@ LAST_WORD_S = 0.1
 SWITCH_INTERVAL_S = 0.0003
 """How long one thread of a worker may hold the interpreter while another waits for it; Python's default is 5 ms.
 
-Source: a model that computes 10 ms in its thread waited up to 5 ms for a busy event loop after every batch. With 0.3 ms a
-compute-bound model answered 1.4 times as many rows at 64 connections and 1.3 times at 256.
+Source: a model that computes 10 ms in its thread waited up to 5 ms for a busy event loop after every batch. With
+0.3 ms a compute-bound model answered 1.4 times as many rows at 64 connections and 1.3 times at 256.
 """
 
 HEALTH_EVERY_S = 1.0
