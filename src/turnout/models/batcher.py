@@ -29,6 +29,13 @@ from turnout.models import work
 SWEEP_S = 0.005
 """Least time between two searches for expired rows: a search of a full queue of 1,024 rows takes 0.15 ms."""
 
+HEADROOM = 1.15
+"""A row is let in when this many times the estimated time until its answer is left.
+
+Source: under overload the queue stands exactly at what is let in. With it, 40 of 903 admitted rows came too late
+at five times what the model can do, and goodput stayed at its peak.
+"""
+
 SMOOTHING = 0.1
 """Share of the newest batch in the running mean of compute time."""
 
@@ -194,9 +201,8 @@ class Batcher:
                 hint="Retry later; more workers or instances, or a larger batching.max_queue, take more.",
                 retry_after_s=max(ahead_s, 0.05),
             )
-        if (
-            waiting >= self.batching.max_rows and now + ahead_s + self.batch_s > deadline
-        ):  # its own batch takes time too
+        answered = now + HEADROOM * (ahead_s + self.batch_s)  # the row's own batch takes time too
+        if waiting >= self.batching.max_rows and answered > deadline:
             self._metrics.hopeless.inc(count)
             raise OverloadError(
                 f"model {self.alias!r} has {waiting} rows waiting, about {ahead_s:.3g} s of work; "
