@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from turnout.cli import exits
-from turnout.errors import DocumentError, TurnoutError
+from turnout.errors import DocumentError, TurnoutError, did_you_mean
 
 COMMANDS: Mapping[str, str] = {
     "init": "Write a project that runs: a document, a model, a request.",
@@ -61,7 +61,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"no command {args[0]!r}.{exits.nearest(args[0], COMMANDS)} Commands: {', '.join(COMMANDS)}.")
+            known = f"Commands: {', '.join(COMMANDS)}."
+            ctx.fail(f"no command {args[0]!r}. {did_you_mean(args[0], COMMANDS)} {known}")
         return super().resolve_command(ctx, args)
 
 

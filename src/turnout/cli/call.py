@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from turnout.cli import exits, places, remote, screen
-from turnout.errors import InputError, NotFoundError
+from turnout.errors import InputError, NotFoundError, did_you_mean
 from turnout.supervisor import banner
 
 SHOWN = ("turnout-request-id", "turnout-revision", "turnout-experiment", "turnout-variant")
@@ -68,7 +68,7 @@ def _example(url: str, endpoint: str) -> Any:
     known = remote.status(url).get("endpoints") or {}
     if endpoint not in known:
         raise NotFoundError(
-            f"the server has no endpoint {endpoint!r}.{exits.nearest(endpoint, known)}",
+            f"the server has no endpoint {endpoint!r}. {did_you_mean(endpoint, known)}".rstrip(),
             hint=f"Endpoints: {', '.join(known) or 'none'}.",
         )
     example, unit = known[endpoint].get("example") or {}, known[endpoint].get("unit") or ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from turnout import wire
 from turnout.errors import TurnoutError
-from turnout.models import host
+from turnout.models import host, work
 
 DEADLINE_S = 30.0
 """Time for a call outside any request, such as in a script or a test."""
@@ -49,10 +49,7 @@ class Handle:
         except BaseException as error:
             _failed(step, error, began)
             raise
-        step.duration_s = time.monotonic() - began
-        step.wait_s = answer.wait_s
-        step.compute_s = answer.compute_s
-        step.batch_rows = answer.batch_rows
+        _answered(step, answer, began)
         return answer.value
 
     async def many(self, items: Sequence[Any]) -> list[Any]:
@@ -68,10 +65,7 @@ class Handle:
         except BaseException as error:
             _failed(step, error, began)
             raise
-        step.duration_s = time.monotonic() - began
-        step.wait_s = answer.wait_s
-        step.compute_s = answer.compute_s
-        step.batch_rows = answer.batch_rows
+        _answered(step, answer, began)
         return list(answer.value)
 
     async def stream(self, item: Any) -> AsyncIterator[Any]:
@@ -100,6 +94,13 @@ class Handle:
         step.rows = rows
         call.steps.append(step)
         return step
+
+
+def _answered(step: wire.Step, answer: work.Answer, began: float) -> None:
+    step.duration_s = time.monotonic() - began
+    step.wait_s = answer.wait_s
+    step.compute_s = answer.compute_s
+    step.batch_rows = answer.batch_rows
 
 
 def _failed(step: wire.Step, error: BaseException, began: float) -> None:
