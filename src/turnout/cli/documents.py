@@ -12,6 +12,7 @@ import click
 from turnout.cli import places
 from turnout.errors import DocumentError
 from turnout.sources import artifacts, catalog
+from turnout.sources import secrets as secret_files
 from turnout.spec import snapshot
 from turnout.supervisor import lastgood
 
@@ -27,13 +28,7 @@ def read(document: Path) -> dict[str, str]:
 
 def secrets(folder: str | None) -> Callable[[str], str | None]:
     """Reads `secret:NAME` from a folder, as the server does; without one there are none."""
-    place = folder or os.environ.get("TURNOUT_SECRETS", "")
-
-    def look_up(name: str) -> str | None:
-        path = Path(place) / name
-        return path.read_text().strip() if place and path.is_file() else None
-
-    return look_up
+    return secret_files.secrets_under(folder or os.environ.get("TURNOUT_SECRETS", ""))
 
 
 def in_force(place: places.Place, *, secrets_folder: str | None = None) -> snapshot.Snapshot:

@@ -20,7 +20,7 @@ from turnout.errors import DocumentError, SpecError, UnavailableError
 from turnout.eventlog import ids, log, memory
 from turnout.events import Outcome
 from turnout.gateway import outcomes
-from turnout.sources import artifacts
+from turnout.sources import artifacts, secrets
 from turnout.spec import snapshot
 from turnout.transport import control
 
@@ -135,7 +135,7 @@ class Home:
             files,
             stage=self.identity.stage,
             environment=self.identity.environment,
-            read_secret=self._read_secret,
+            read_secret=secrets.secrets_under(self.identity.secrets),
             digests=artifacts.digest_under(self.identity.directory),
             directory=self.identity.directory,
         )
@@ -150,12 +150,6 @@ class Home:
                 ]
             )
         return admitted
-
-    def _read_secret(self, name: str) -> str | None:
-        if not self.identity.secrets:
-            return None
-        path = Path(self.identity.secrets) / name
-        return path.read_text().strip() if path.is_file() else None
 
     def commit(self, generation: int) -> assembly.Assembly:
         """Put a prepared document in force: one reference is swapped, the old assembly drains in the background.
