@@ -1,12 +1,15 @@
 """What callers see: one request, end to end, over HTTP."""
 
 import asyncio
+import gc
 import math
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+
+from turnout.errors import StepError
 
 ORDER = {"user_id": "u1", "amount": 10.0}
 
@@ -237,6 +240,18 @@ def test_a_failing_variant_is_answered_by_control_and_stays_assigned(serve: Any)
             assert fallen
             assert all((each.variant, each.served, each.status) == ("breaks", "works", "ok") for each in fallen)
             assert all("broken" in each.error for each in fallen)
+
+    asyncio.run(scenario())
+
+
+def test_a_fallback_leaves_nothing_behind(serve: Any) -> None:
+    async def scenario() -> None:
+        async with serve() as client:
+            for user in range(20):
+                assert (await client.ask("risky", {"user_id": f"u{user}", "amount": 1.0})).status_code == 200
+            assert any(each.fallback for each in await client.predictions())
+            gc.collect()
+            assert [each for each in gc.get_objects() if type(each) is StepError] == []
 
     asyncio.run(scenario())
 

@@ -57,7 +57,8 @@ class Visit(msgspec.Struct, gc=False):
     Attributes:
         route: The assigned one; the endpoint's control until one is assigned.
         served: The one that answers; differs from `route` after a fallback.
-        fallback_cause: Why `route` did not answer.
+        fallback_cause: Why `route` did not answer; None when it did. The text and not the error: an error's traceback
+            holds the frames that hold this visit, and the collector does not look through it (`gc=False`).
     """
 
     journal: Journal
@@ -68,7 +69,7 @@ class Visit(msgspec.Struct, gc=False):
     served: endpoints.Route
     assigned: assignment.Assignment | None = None
     call: wire.Call | None = None
-    fallback_cause: TurnoutError | None = None
+    fallback_cause: str | None = None
     done: bool = False
 
     def take(self, route: endpoints.Route, assigned: assignment.Assignment | None) -> None:
@@ -111,7 +112,7 @@ class Visit(msgspec.Struct, gc=False):
     def fall_back(self, route: endpoints.Route, cause: TurnoutError) -> None:
         """The chosen route failed; `route` answers in its place."""
         self.served = route
-        self.fallback_cause = cause
+        self.fallback_cause = str(cause)[:MAX_ERROR_CHARACTERS]
 
     def answer(self, body: bytes) -> Answer:
         """The whole reply at once."""
@@ -169,10 +170,10 @@ class Visit(msgspec.Struct, gc=False):
         )
 
 
-def _status(error: BaseException | None, fallback_cause: TurnoutError | None) -> tuple[str, str]:
+def _status(error: BaseException | None, fallback_cause: str | None) -> tuple[str, str]:
     """Status and message of a prediction; a fallback that worked is "ok" and keeps the message of what failed."""
     if error is None:
-        return "ok", "" if fallback_cause is None else str(fallback_cause)[:MAX_ERROR_CHARACTERS]
+        return "ok", fallback_cause or ""
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         return "cancelled", "the caller left"
     message = str(error)[:MAX_ERROR_CHARACTERS]

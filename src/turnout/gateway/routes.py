@@ -141,7 +141,7 @@ class Routes:
             "experiment": guest.endpoint.experiment,
             "assignment": guest.assigned,
             "served": guest.served.variant,
-            "fallback": str(guest.fallback_cause) if guest.fallback_cause else None,
+            "fallback": guest.fallback_cause,
             "pipeline": guest.served.pipeline.name,
             "steps": [msgspec.structs.asdict(step) for step in guest.call.steps] if guest.call else [],
         }
