@@ -24,10 +24,15 @@ import msgspec
 
 from turnout import telemetry
 from turnout.eventlog import segments
-from turnout.events import Event, Exposure, Outcome, Prediction
+from turnout.events import Comparison, Event, Exposure, Outcome, Prediction
 
 logger = logging.getLogger("turnout.eventlog")
-_TYPES: dict[type, str] = {Exposure: "exposure", Prediction: "prediction", Outcome: "outcome"}
+_TYPES: dict[type, str] = {
+    Exposure: "exposure",
+    Prediction: "prediction",
+    Outcome: "outcome",
+    Comparison: "comparison",
+}
 _SINK = "segments"
 
 
@@ -171,8 +176,8 @@ class EventLog:
     # -- taking
 
     def _admits(self, event: Event) -> bool:
-        """Predictions thin out above the soft limit; everything else is taken up to the limit."""
-        if self._closed or self._pressure >= 1.0:
+        """Above the soft limit comparisons go, and predictions thin out; everything else is taken up to the limit."""
+        if self._closed or self._pressure >= 1.0 or isinstance(event, Comparison):
             return False
         if not isinstance(event, Prediction):
             return True

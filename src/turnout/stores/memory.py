@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from turnout.errors import StoreError
-from turnout.events import Event, Exposure, Outcome, Prediction
+from turnout.events import Comparison, Event, Exposure, Outcome, Prediction
 from turnout.stores import base
 
 _ARRIVAL_S = 1e-6
@@ -54,7 +54,7 @@ class MemoryStore:
                 # What a segment would make of it: the trace's list is the request's own.
                 frozen = msgspec.structs.replace(event, steps=list(event.steps))
                 self._predictions.setdefault(event.event_id, frozen)
-            else:
+            elif not isinstance(event, Comparison):
                 self._outcomes.setdefault((event.project, event.event_id), (ingested_at + at * _ARRIVAL_S, event))
             if event.unit:
                 self._subjects[event.unit] = subject(event.unit)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.events import Event, Exposure, Prediction
+from turnout.events import Comparison, Event, Exposure, Prediction
 from turnout.stores.base import Subject
 
 Row = tuple[Any, ...]
@@ -42,14 +42,14 @@ def rows(events: Sequence[Event], ingested_at: float, subject: Subject) -> dict[
                 text = models_text[models] = dumps(models).decode()
             row = astuple(event)
             steps = dumps(event.steps).decode()
-            head, middle, tail = row[:_MODELS], row[_MODELS + 1 : _STEPS], row[_STEPS + 1 :]
+            head, middle, tail = row[:_MODELS], row[_MODELS + 1 : _STEPS], row[_STEPS + 1 : -1]  # no column for `also`
             predictions.append((*head, text, *middle, steps, *tail, arrival, subject(event.unit)))
         elif isinstance(event, Exposure):
             row = astuple(event)
             also, attributes = dumps(event.also).decode(), dumps(event.attributes).decode()
             head, tail = row[:_ALSO], row[_ATTRIBUTES + 1 :]
             exposures.append((*head, also, attributes, *tail, arrival, subject(event.unit)))
-        else:
+        elif not isinstance(event, Comparison):  # no table yet
             outcomes.append((*astuple(event), arrival, subject(event.unit)))
     named = {"exposures": exposures, "predictions": predictions, "outcomes": outcomes}
     return {name: table for name, table in named.items() if table}
