@@ -10,14 +10,14 @@ from tests.contracts.event_stores import PHASE, empty_postgresql, exposure, outc
 
 from turnout.errors import StoreError
 from turnout.events import Event
-from turnout.stores import base, catalog, migrate, sql
+from turnout.stores import base, catalog, databases, migrate
 
 __all__ = ["postgresql_url"]
 
 
 @pytest.fixture
 def admin(postgresql_url: str) -> sa.Engine:
-    return sql.engine(empty_postgresql(postgresql_url))
+    return databases.engine(empty_postgresql(postgresql_url))
 
 
 def test_a_connection_cut_by_the_server_fails_once_and_is_made_again(postgresql_url: str, admin: sa.Engine) -> None:

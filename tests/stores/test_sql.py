@@ -12,7 +12,7 @@ from alembic import autogenerate, config, migration, script
 
 from turnout.errors import StoreError
 from turnout.events import Exposure, Outcome, Prediction
-from turnout.stores import base, catalog, migrate, sql, tables
+from turnout.stores import base, catalog, databases, migrate, tables
 from turnout.wire import Step
 
 OUTCOME = Outcome(event_id="o1", ts=1.0, name="kept", unit="u1")
@@ -59,7 +59,7 @@ def test_a_store_whose_file_is_deleted_or_replaced_says_so_and_keeps_nothing(url
 
 def test_the_migrated_schema_is_the_one_the_code_expects(url: str) -> None:
     migrate.migrate(url)
-    engine = sql.engine(url)
+    engine = databases.engine(url)
     with engine.connect() as connection:
         context = migration.MigrationContext.configure(connection)
         assert autogenerate.compare_metadata(context, tables.metadata) == []
@@ -104,7 +104,7 @@ def test_reading_does_not_migrate(url: str, path: Path) -> None:
     sqlite3.connect(path).close()
     path.touch()
 
-    with pytest.raises(StoreError, match="schema is missing, this release needs 0001"):
+    with pytest.raises(StoreError, match=f"schema is missing, this release needs {tables.HEAD}"):
         catalog.open_store(url, read_only=True)
 
 
@@ -135,7 +135,7 @@ def test_a_schema_of_a_newer_release_is_refused(url: str, path: Path) -> None:
     connection.commit()
     connection.close()
 
-    with pytest.raises(StoreError, match="schema is 9999, this release knows 0001"):
+    with pytest.raises(StoreError, match=f"schema is 9999, this release knows {tables.HEAD}"):
         catalog.open_store(url)
 
 
@@ -236,7 +236,7 @@ def test_containers_are_json_in_their_columns(url: str, path: Path) -> None:
 
 def test_warehouse_tools_find_a_view_of_analysed_units(url: str) -> None:
     catalog.open_store(url).close()
-    engine = sql.engine(url, read_only=True)
+    engine = databases.engine(url, read_only=True)
     with engine.connect() as connection:
         found = connection.execute(sa.text("SELECT * FROM exposure_units"))
         assert list(found.keys()) == ["unit", "ts", "experiment", "phase", "variant", "project"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import command, config
 
-from turnout.stores import sql
+from turnout.stores import databases
 
 _LOCK = 0x7475726E
 """PostgreSQL advisory lock: two hosts that start together migrate one after the other."""
@@ -22,7 +22,7 @@ def migrate(url: str, revision: str = "head") -> None:
     """Upgrade the database to a revision, creating the SQLite file when it is missing."""
     settings = config.Config()
     settings.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    engine = sql.engine(url)
+    engine = databases.engine(url)
     try:
         with engine.begin() as connection:
             if connection.dialect.name == "postgresql":

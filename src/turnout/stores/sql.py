@@ -5,123 +5,19 @@ read-only. Rows go through `exec_driver_sql` as tuples: building statements per 
 more than SQLite itself.
 """
 
-import contextlib
-import importlib.util
 import math
-import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, unquote
 
 import msgspec
 import sqlalchemy as sa
 
 from turnout.errors import StoreError
 from turnout.events import Event
-from turnout.stores import base, queries, rows, tables
-
-_BUSY_S = 5.0
-"""How long SQLite waits for another writer's lock before it says "locked"."""
-
-_CONNECT_S = 5
-"""How long PostgreSQL may take to accept a connection, in whole seconds (libpq's rule)."""
-
-_MIGRATE_S = 120.0
+from turnout.stores import base, databases, queries, rows, tables
 
 FOREVER = 1e12
 """A time after every event."""
-
-_WRITER_PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=NORMAL",  # a power cut may lose the last commits, never the file's integrity
-    "PRAGMA wal_autocheckpoint=4000",
-    "PRAGMA cache_size=-4000",
-)
-
-_READER_PRAGMAS = (
-    "PRAGMA temp_store=MEMORY",  # sorting 100,000 units through temporary files took 27 s instead of 2 on a busy disk
-    "PRAGMA cache_size=-65536",
-)
-
-
-def engine(url: str, *, read_only: bool = False) -> sa.Engine:
-    """An engine for a store's URL.
-
-    Args:
-        url: `sqlite:///PATH`, percent-encoded, or `postgresql://...`.
-        read_only: Never create or change anything.
-
-    Raises:
-        StoreError: The URL cannot be read, the file to read does not exist, or PostgreSQL's driver is not installed.
-    """
-    backend, _, place = url.partition("://")
-    if backend.partition("+")[0] == "sqlite":
-        return _sqlite(Path(unquote(place.removeprefix("/"))), read_only=read_only)
-    try:
-        parsed = sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError) as error:
-        raise StoreError("the store's URL cannot be read.", hint="Write sqlite:///PATH or postgresql://...") from error
-    if importlib.util.find_spec("psycopg") is None:
-        hint = 'Install it: pip install "turnout[postgresql]".'
-        raise StoreError("a PostgreSQL store needs the module 'psycopg', which is not there.", hint=hint)
-    return sa.create_engine(
-        parsed.set(drivername="postgresql+psycopg"),
-        pool_size=1,
-        max_overflow=1,
-        connect_args={"connect_timeout": _CONNECT_S, "application_name": "turnout"},
-        execution_options={"postgresql_readonly": True} if read_only else {},
-    )
-
-
-def _sqlite(path: Path, *, read_only: bool) -> sa.Engine:
-    if path.name == "":
-        raise StoreError("an SQLite store needs a file.", hint="Write sqlite:///PATH; for tests use memory:.")
-    if read_only and not path.exists():
-        raise StoreError(f"there are no events yet: {path} does not exist.", hint="Serve some requests first.")
-    uri = f"file:{quote(str(path.absolute()))}?mode={'ro' if read_only else 'rwc'}"
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, check_same_thread=False)
-        for pragma in _READER_PRAGMAS if read_only else _WRITER_PRAGMAS:
-            connection.execute(pragma)
-        return connection
-
-    return sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.QueuePool, pool_size=1, max_overflow=1)
-
-
-def _file(url: str) -> Path | None:
-    """The file behind an SQLite URL; None for a database elsewhere."""
-    backend, _, place = url.partition("://")
-    return Path(unquote(place.removeprefix("/"))).absolute() if backend.partition("+")[0] == "sqlite" else None
-
-
-def _identity(file: Path | None) -> tuple[int, int] | None:
-    """Which file stands at the path; None when none does."""
-    if file is None:
-        return None
-    try:
-        found = file.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-@contextlib.contextmanager
-def _translated(doing: str) -> Iterator[None]:
-    """Driver errors as ours: RefusedError for what no retry mends."""
-    try:
-        yield
-    except (sa.exc.DataError, sa.exc.IntegrityError, OverflowError) as error:
-        raise base.RefusedError(f"the store refused {doing}: {_first_line(error)}") from error
-    except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise StoreError(f"the store failed {doing}: {_first_line(error)}", retry_after_s=1.0) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _insert(table: sa.Table, dialect: sa.Dialect) -> str:
@@ -153,7 +49,7 @@ class SqlStore:
     """The `EventStore` on SQLite or PostgreSQL.
 
     Args:
-        url: See `engine`.
+        url: See `databases.engine`.
         read_only: For reports: nothing is created, migrated or changed.
 
     Raises:
@@ -161,11 +57,11 @@ class SqlStore:
     """
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:
-        self._engine = engine(url, read_only=read_only)
+        self._engine = databases.engine(url, read_only=read_only)
         try:
-            self._ensure_schema(url, read_only=read_only)
-            self._file = _file(url)
-            self._identity = _identity(self._file)
+            databases.ensure_schema(self._engine, url, read_only=read_only)
+            self._file = databases.file(url)
+            self._identity = databases.identity(self._file)
         except BaseException:
             self._engine.dispose()
             raise
@@ -195,7 +91,7 @@ class SqlStore:
             if self._engine.dialect.name == "sqlite":
                 raise
             self._insert(rows.without_nul(by_table), checkpoint)  # PostgreSQL's text holds no NUL
-        if _identity(self._file) != self._identity:  # SQLite goes on writing into a deleted file, for nobody
+        if databases.identity(self._file) != self._identity:  # SQLite goes on writing into a deleted file, for nobody
             raise StoreError(
                 f"the database {self._file} was removed or replaced while it was open.",
                 hint="Stop the server before you move its database away.",
@@ -210,7 +106,7 @@ class SqlStore:
     def forget(self, segments: Sequence[str]) -> None:
         """See `base.EventStore.forget`."""
         if segments:
-            with _translated("to forget checkpoints"), self._engine.begin() as connection:
+            with databases.translated("to forget checkpoints"), self._engine.begin() as connection:
                 known = tables.checkpoints.c.segment
                 connection.execute(sa.delete(tables.checkpoints).where(known.in_(segments)))
 
@@ -287,7 +183,7 @@ class SqlStore:
         self._engine.dispose()
 
     def _insert(self, by_table: Mapping[str, Sequence[rows.Row]], checkpoint: base.Checkpoint | None) -> None:
-        with _translated("to keep events"), self._engine.begin() as connection:
+        with databases.translated("to keep events"), self._engine.begin() as connection:
             for name, table in by_table.items():
                 if connection.dialect.name == "sqlite":
                     connection.exec_driver_sql(self._inserts[name], table)
@@ -302,42 +198,8 @@ class SqlStore:
         return self._read(sa.text(query), values)
 
     def _read(self, query: sa.Executable, values: Mapping[str, str | float] | None = None) -> list[Any]:
-        with _translated("to answer"), self._engine.connect() as connection:
+        with databases.translated("to answer"), self._engine.connect() as connection:
             if connection.dialect.name == "postgresql":
                 # It takes units for few: nested loops over 80,000 of them took 113 s, hash joins 0.5 s.
                 connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
             return list(connection.execute(query, values or {}))
-
-    def _ensure_schema(self, url: str, *, read_only: bool) -> None:
-        found = self._revision()
-        if found == tables.HEAD:
-            return
-        if found is not None and found > tables.HEAD:
-            raise StoreError(
-                f"the store's schema is {found}, this release knows {tables.HEAD}.",
-                hint="Use the newer release of turnout, or another store.",
-            )
-        if read_only:
-            raise StoreError(
-                f"the store's schema is {found or 'missing'}, this release needs {tables.HEAD}.",
-                hint="Start `turnout serve` once: its recorder brings the schema up to date.",
-            )
-        self._engine.dispose()
-        run = subprocess.run(
-            [sys.executable, "-m", "turnout.stores.migrate", "-"],
-            input=url,
-            capture_output=True,
-            text=True,
-            timeout=_MIGRATE_S,
-            check=False,
-        )
-        if run.returncode != 0:
-            last = (run.stderr.strip().splitlines() or ["no message"])[-1]
-            raise StoreError(f"the store's schema could not be brought to {tables.HEAD}: {last}", retry_after_s=5.0)
-
-    def _revision(self) -> str | None:
-        with _translated("to tell its schema"), self._engine.connect() as connection:
-            if not sa.inspect(connection).has_table("alembic_version"):
-                return None
-            version: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-            return version

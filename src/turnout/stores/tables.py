@@ -3,12 +3,14 @@
 Columns are the fields of `events.py` in their order, then `ingested_at` and `subject`: a row is a
 record's tuple with two values behind it. Primary keys are the idempotency keys.
 
-Used by `sql`.
+The tables from `replicas` on are the fleet's state, not events: `stores/control.py` says what they hold.
+
+Used by `sql` and `control_sql`.
 """
 
 import sqlalchemy as sa
 
-HEAD = "0001"
+HEAD = "0002"
 """Revision of the schema this code expects."""
 
 metadata = sa.MetaData()
@@ -95,4 +97,47 @@ checkpoints = sa.Table(
     metadata,
     _key("segment"),
     sa.Column("shipped_bytes", sa.BigInteger, nullable=False),
+)
+
+replicas = sa.Table(
+    "replicas",
+    metadata,
+    _key("id"),
+    _text("host"),
+    _integer("pid"),
+    *map(_text, ("url", "revision")),
+    _number("since"),
+    _text("build"),
+    *map(_integer, ("workers", "workers_current")),
+    *map(_text, ("behind", "refusal")),
+    *map(_number, ("settled_s", "started", "seen")),
+)
+
+revisions = sa.Table(
+    "revisions",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, nullable=False, autoincrement=False),
+    _text("revision"),
+    _number("at"),
+    *map(_text, ("author", "reason", "source", "host", "document", "stage", "digests", "build", "replaced")),
+)
+
+overlays = sa.Table(
+    "overlays",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, nullable=False, autoincrement=False),
+    _number("at"),
+    *map(_text, ("author", "reason", "content")),
+)
+
+leases = sa.Table("leases", metadata, _key("name"), _text("holder"), _number("until"))
+
+looks = sa.Table(
+    "looks",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, nullable=False),
+    *map(_text, ("rollout", "phase")),
+    _number("at"),
+    *map(_text, ("kind", "payload")),
+    sa.Index("looks_rollout", "rollout", "phase"),
 )
