@@ -15,6 +15,14 @@ from turnout.events import Event
 ANALYSED = ("SPLIT", "EXTERNAL")
 """Reasons of exposures that count; units with any other reason were not randomised."""
 
+DAY_S = 86_400.0
+
+LATENCY_QUANTILES = (0.5, 0.95, 0.99)
+
+UnitKind = Literal["conversion", "mean", "count", "ratio"]
+Signal = Literal["latency", "error", "fallback"]
+SignalKind = Literal["mean", "share", "share_over"]
+
 Subject = Callable[[str], str]
 """Turns a unit into its keyed hash; "" stays ""."""
 
@@ -90,6 +98,185 @@ class MetricSum(Struct, frozen=True, kw_only=True):
     xx: float
 
 
+class UnitQuery(Struct, frozen=True, kw_only=True):
+    """What to sum up per analysed unit, from its first exposure t0 on.
+
+    Attributes:
+        outcome: Name of the outcome.
+        kind: Value y of a unit: "conversion" 1 when any outcome with a value other than 0 lies in the window, else 0;
+            "mean" the sum of values; "count" the number of outcomes; "ratio" the sum of values, with the sum of
+            `per`'s values as the unit's denominator d.
+        per: Name of the denominator's outcome; for "ratio" alone.
+        window_s: Outcomes count from t0 (included) to so many seconds later (excluded).
+        cap: Greatest value of a unit (winsorising), for y and for the covariate; None for no limit.
+        covariate_s: Look-back: outcomes from so many seconds before t0 (included) to t0 (excluded) give the unit's
+            covariate x; None for no covariate.
+        as_of: Ignore what happened at or after this time; None takes everything, and every window counts as closed.
+        lateness_s: A window closes so many seconds after its end, because outcomes arrive late (see `lateness`).
+        bucket_s: Length of the time buckets of first exposures.
+    """
+
+    experiment: str
+    phase: str
+    outcome: str
+    kind: UnitKind = "conversion"
+    per: str | None = None
+    window_s: float = 86_400.0
+    cap: float | None = None
+    covariate_s: float | None = None
+    as_of: float | None = None
+    lateness_s: float = 0.0
+    bucket_s: float = DAY_S
+
+
+class UnitSums(Struct, frozen=True, kw_only=True):
+    """Sums over the units of one variant that were first exposed in one bucket.
+
+    Units seen in two variants are in no sum. Curves are running sums over `bucket` of what is closed.
+
+    Attributes:
+        bucket: floor(t0 / bucket_s).
+        closed: Whether these units' windows had closed at `as_of`.
+        n: Units; a unit without outcomes has y = d = x = 0.
+        y: Σy over units; yy Σy²; yd Σy·d and so on. d is 0 but for ratios, x but with `covariate_s`.
+        x: Covariates; of a ratio the unit's y − r·d before t0, r that of all units then. A unit without outcomes
+            in the look-back has x = 0, which is its value there (for ratios: the mean of the others).
+        n_x: Units that had outcomes in the look-back: how far the covariate reaches, to be shown.
+    """
+
+    variant: str
+    bucket: int
+    closed: bool
+    n: int
+    y: float
+    yy: float
+    d: float = 0.0
+    dd: float = 0.0
+    yd: float = 0.0
+    x: float = 0.0
+    xx: float = 0.0
+    xy: float = 0.0
+    xd: float = 0.0
+    n_x: int = 0
+
+
+class UnitValues(Struct, frozen=True, kw_only=True):
+    """Columns of equal length, a place per analysed unit, in the order of `subjects`.
+
+    Attributes:
+        subjects: Keyed hashes of the units.
+        t0: First exposures, seconds since the epoch.
+        closed, y, d, x: As in `UnitSums`.
+        total: Units there are, of which these are the first by hash: a fixed random sample.
+    """
+
+    subjects: Sequence[str]
+    variants: Sequence[str]
+    sub_buckets: Sequence[int]
+    t0: Sequence[float]
+    closed: Sequence[bool]
+    y: Sequence[float]
+    d: Sequence[float]
+    x: Sequence[float]
+    total: int
+
+
+class SignalQuery(Struct, frozen=True, kw_only=True):
+    """What to sum up over requests of analysed units, from their first exposure on, by assigned variant.
+
+    Attributes:
+        signal: "latency" in seconds; "error" requests that the assigned variant did not answer (a status other than
+            "ok", or control answered in its place); "fallback" those that control answered in its place.
+        kind: "mean" of latencies; "share" of requests with an error or a fallback; "share_over" of requests slower
+            than `threshold_s`.
+        threshold_s: For "share_over" alone.
+        as_of: Ignore requests at or after this time; None for none.
+        since: Ignore requests before this time (exposures still count): for sums that go on; None for none.
+        bucket_s: Length of the time buckets of requests.
+    """
+
+    experiment: str
+    phase: str
+    signal: Signal
+    kind: SignalKind = "share"
+    threshold_s: float | None = None
+    as_of: float | None = None
+    since: float | None = None
+    bucket_s: float = DAY_S
+
+
+class SignalSums(Struct, frozen=True, kw_only=True):
+    """Requests of one variant's units in one of 100 sub-buckets and one bucket of time.
+
+    Attributes:
+        bucket: floor(ts / bucket_s).
+        s: Sum of the values: seconds, or how many requests fit.
+        c: Requests.
+    """
+
+    variant: str
+    sub_bucket: int
+    bucket: int
+    s: float
+    c: int
+
+
+class Ranks(Struct, frozen=True, kw_only=True):
+    """Order statistics of the units' mean latencies: the quantile and its interval.
+
+    Attributes:
+        n: Units with a request.
+        low: Seconds at rank ⌊n·a⌋; high at ⌈n·b⌉; a, b = q ∓ z·√(q(1−q)/n) (EXPERIMENTS.md §3.1).
+        value: Seconds at rank ⌈n·q⌉.
+    """
+
+    n: int
+    low: float
+    value: float
+    high: float
+
+
+class ExposureDay(Struct, frozen=True, kw_only=True):
+    """Analysed units of one variant that were first exposed in one bucket of time; crossed ones in none."""
+
+    bucket: int
+    variant: str
+    units: int
+
+
+class Compared(Struct, frozen=True, kw_only=True):
+    """What a shadow did beside the answers that callers got.
+
+    Attributes:
+        runs: Mirrored requests.
+        statuses: Status -> runs; "ok" when the shadow answered.
+        agreed: Runs whose reply was the same; disagreed: another one; neither where it could not be told.
+        differences: Runs with numbers at equal paths; mean and maximum of their greatest absolute differences.
+        latency_s: Quantile -> seconds, of the shadow; primary_latency_s of the answers callers got, same requests.
+        first_ts: Of the first run; None without runs.
+    """
+
+    runs: int
+    statuses: Mapping[str, int]
+    agreed: int
+    disagreed: int
+    differences: int
+    difference_mean: float | None
+    difference_max: float | None
+    latency_s: Mapping[float, float]
+    primary_latency_s: Mapping[float, float]
+    first_ts: float | None
+    last_ts: float | None
+
+
+class Lateness(Struct, frozen=True, kw_only=True):
+    """How long after the fact outcomes of one name arrived (`ingested_at` − `ts`, at least 0), in seconds."""
+
+    count: int
+    p50_s: float
+    p99_s: float
+
+
 class Serving(Struct, frozen=True, kw_only=True):
     """Requests that one variant answered.
 
@@ -157,6 +344,29 @@ class EventStore(Protocol):
         self, experiment: str, phase: str, quantiles: Sequence[float] = (0.5, 0.95, 0.99)
     ) -> dict[str, Serving]:
         """Requests by the variant that served them."""
+
+    def unit_sums(self, query: UnitQuery) -> list[UnitSums]:
+        """Sufficient statistics by assigned variant, bucket and whether the window closed, in that order."""
+
+    def unit_values(self, query: UnitQuery, limit: int) -> UnitValues:
+        """The values of at most so many units."""
+
+    def signal_sums(self, query: SignalQuery) -> list[SignalSums]:
+        """Sums by assigned variant, sub-bucket and bucket, in that order; shadow requests are in none."""
+
+    def signal_ranks(
+        self, experiment: str, phase: str, quantile: float, alpha: float, as_of: float | None = None
+    ) -> dict[str, Ranks]:
+        """Latency per unit (the mean of its requests) at a quantile in (0, 1), by assigned variant."""
+
+    def exposure_days(self, experiment: str, phase: str, bucket_s: float = DAY_S) -> list[ExposureDay]:
+        """New units by bucket and variant, in that order."""
+
+    def comparisons(self, shadow: str, since: float = 0.0) -> Compared:
+        """What a shadow did since then."""
+
+    def lateness(self, name: str) -> Lateness | None:
+        """How late outcomes of this name arrived; None when there is none."""
 
     def outcome_names(self) -> list[OutcomeName]:
         """Names of outcomes seen, by name."""
