@@ -137,10 +137,13 @@ EXPERIMENTS = {
         "expected control, request, or attribute:NAME",
     ),
     "unknown-fallback": (f"{{endpoint: e, fallback: a, {TWO}}}", "x.fallback: found 'a'; expected 'control'."),
-    "future-key": (f"{{endpoint: e, targeting: x, {TWO}}}", "x.targeting: unknown key 'targeting'."),
+    "future-key": (
+        f"{{endpoint: e, targetting: x, {TWO}}}",
+        "x.targetting: unknown key 'targetting'. Did you mean",
+    ),
     "metric-kind": (
         f"{{endpoint: e, metrics: {{primary: {{outcome: o, kind: conversions}}}}, {TWO}}}",
-        "metrics.primary.kind: found 'conversions'; expected 'conversion' or 'mean'.",
+        "metrics.primary.kind: found 'conversions'; expected 'conversion', 'mean', 'count'",
     ),
     "metric-window": (
         f"{{endpoint: e, metrics: {{secondary: {{s: {{outcome: o, window: 1}}}}}}, {TWO}}}",

@@ -14,7 +14,7 @@ import msgspec
 from turnout.errors import NotFoundError, did_you_mean
 from turnout.experiments import phases, statistics
 from turnout.reports import notes, tables
-from turnout.spec import document, snapshot
+from turnout.spec import document, measures, snapshot
 from turnout.stores import base
 
 DEFAULT_TIGHTEST_AT: Final = 10_000
@@ -119,8 +119,8 @@ def find(content: document.Document, name: str) -> document.ExperimentSpec:
 Role = Literal["primary", "secondary"]
 
 
-def _metrics(spec: document.MetricsSpec) -> list[tuple[str, Role, document.MetricSpec]]:
-    primary: list[tuple[str, Role, document.MetricSpec]] = (
+def _metrics(spec: measures.MetricsSpec) -> list[tuple[str, Role, measures.MetricSpec]]:
+    primary: list[tuple[str, Role, measures.MetricSpec]] = (
         [] if spec.primary is None else [("primary", "primary", spec.primary)]
     )
     return primary + [(name, "secondary", metric) for name, metric in spec.secondary.items()]
@@ -181,7 +181,7 @@ class _Reader:
         )
 
     def metric(
-        self, name: str, role: Role, spec: document.MetricSpec, outcomes: Sequence[base.OutcomeName]
+        self, name: str, role: Role, spec: measures.MetricSpec, outcomes: Sequence[base.OutcomeName]
     ) -> tables.MetricTable:
         """One metric over all variants."""
         query = base.MetricQuery(

@@ -1,4 +1,4 @@
-"""What a document may say: models, pipelines, endpoints, experiments.
+"""What a document may say: models, pipelines, endpoints, experiments, and what else steers traffic.
 
 Frozen pydantic models, unknown keys refused. Attributes carry their unit (`deadline_s`),
 keys of the document do not (`deadline: 5s`). Build them through `snapshot.admit`, which adds
@@ -10,10 +10,10 @@ Reprs name the fields that are set and never show values: any text may have come
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from turnout.spec import fields
+from turnout.spec import fields, measures, traffic
+from turnout.spec.part import Ineffective, NoValues, Part
 
 RUNTIMES = ("index", "onnx", "python", "sklearn")
 """Built-in runtimes; anything with a colon names a user's own class."""
@@ -27,25 +27,6 @@ RUNTIME_OF_SUFFIX = {
     ".npy": "index",
 }
 """The runtime of a model that names none, by its source's suffix. A model with `code` is `python`."""
-
-
-class Part(BaseModel):
-    """Base of every mapping in a document."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
-
-    def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        return [(None, name) for name in sorted(self.model_fields_set)]
-
-
-def refuse_ineffective(value: object) -> object:
-    """Refuse a key that this kind of model would ignore; `findings` looks for this very function."""
-    raise PydanticCustomError("ineffective", "has no effect with this runtime")
-
-
-Ineffective: TypeAlias = Annotated[None, BeforeValidator(refuse_ineffective), WithJsonSchema({"not": {}})]
-NoValues: TypeAlias = Annotated[dict[str, Any], BeforeValidator(refuse_ineffective), WithJsonSchema({"not": {}})]
-"""Keys that models have in general and that one runtime would ignore: an error, not silence."""
 
 
 class Batching(Part):
@@ -269,6 +250,10 @@ class EndpointSpec(Part):
     fallback: fields.Name | None = Field(
         default=None, description="A pipeline that answers when the other fails; the first gets 60 % of the deadline."
     )
+    attributes: Annotated[dict[fields.Keyword, fields.Unit], BeforeValidator(fields.none_is_empty)] = Field(
+        default_factory=dict,
+        description="What targeting may know of a request: name to a field such as user.country, or header:X-Plan.",
+    )
     extra_fields: Literal["forbid", "ignore"] = Field(
         default="forbid", description="What unknown fields of a request do."
     )
@@ -293,59 +278,6 @@ class VariantSpec(Part):
     description: str = Field(default="", strict=True, max_length=4096, description="For people.")
 
 
-class MetricSpec(Part):
-    """What success means: an outcome counted per unit."""
-
-    outcome: fields.Name = Field(description="The outcome's name, as posted to /v1/outcomes.")
-    kind: Literal["conversion", "mean"] = Field(
-        default="conversion",
-        description="conversion: share of units with the outcome; mean: sum of its values per unit.",
-    )
-    window_s: fields.Duration = Field(
-        default=86_400.0,
-        alias="window",
-        gt=0,
-        le=366 * 86_400.0,
-        description="How long after the first exposure it counts.",
-    )
-
-
-class GuardrailSpec(Part):
-    """What must not get worse."""
-
-    signal: Literal["latency"] = Field(description="What is watched.")
-    kind: Literal["share_over"] = Field("share_over", description="Share of requests over the threshold.")
-    threshold_s: fields.Duration = Field(alias="threshold", gt=0, le=3600.0, description="Slower than this counts.")
-    margin: fields.Ratio = Field(
-        default=0.0, description="How much worse than control is acceptable, as an absolute share."
-    )
-
-
-class MetricsSpec(Part):
-    """How an experiment is judged."""
-
-    primary: MetricSpec | None = Field(default=None, description="The one metric that decides.")
-    secondary: Annotated[dict[fields.NewName, MetricSpec], BeforeValidator(fields.none_is_empty)] = Field(
-        default_factory=dict, description="Further metrics, marked exploratory."
-    )
-    guardrails: Annotated[dict[fields.NewName, GuardrailSpec], BeforeValidator(fields.none_is_empty)] = Field(
-        default_factory=dict, description="What must not get worse."
-    )
-
-
-class PlanSpec(Part):
-    """What was decided before the experiment began."""
-
-    units: fields.Count | None = Field(default=None, description="Planned number of units over all variants.")
-    alpha: float = Field(default=0.05, strict=True, gt=0, lt=0.5, description="Accepted rate of false positives.")
-    tightest_at: fields.Count | None = Field(
-        default=None, description="Units at which the always-valid interval is tightest; default: units."
-    )
-    min_duration_s: fields.Duration | None = Field(
-        default=None, alias="min_duration", le=366 * 86_400.0, description="Shortest run before a verdict."
-    )
-
-
 class ExperimentSpec(Part):
     """Splits an endpoint's units over variants."""
 
@@ -354,6 +286,25 @@ class ExperimentSpec(Part):
         dict[fields.NewName, VariantSpec], Field(min_length=2, max_length=64), BeforeValidator(fields.none_is_empty)
     ] = Field(description="At least two, exactly one of them control. The names are part of the split.")
     seed: fields.Seed | None = Field(default=None, description="Seed of the split; default: the experiment's name.")
+    hash: Literal["v1", "growthbook-v1", "growthbook-v2"] = Field(
+        default="v1", description="How units are split; growthbook-* gives the variants that a GrowthBook SDK gives."
+    )
+    assign: Literal["split", "external"] = Field(
+        default="split", description="external: another system decides, `header` names the variant, Turnout logs it."
+    )
+    header: fields.HeaderName | None = Field(
+        default=None, description="With assign: external, the request header that names the variant."
+    )
+    targeting: fields.Text | None = Field(
+        default=None,
+        description="Who takes part: a CEL condition over the endpoint's attributes, such as country in ['KR', 'JP'].",
+    )
+    layer: traffic.LayerSpec | None = Field(
+        default=None, description="Experiments that share a layer exclude each other; each owns some of its slots."
+    )
+    managed: Annotated[tuple[Literal["winner", "ramp", "enabled"], ...], Field(max_length=3)] = Field(
+        default=(), description="Keys that Turnout's overlay may set."
+    )
     ramp: fields.Ratio = Field(
         default=1.0, description="Share of units that take part, such as 20%; the others get control."
     )
@@ -364,8 +315,8 @@ class ExperimentSpec(Part):
         description="A request without unit: control, request (split by request id), or attribute:NAME.",
     )
     fallback: Literal["control"] | None = Field(default=None, description="control answers where a variant fails.")
-    metrics: MetricsSpec = Field(default=MetricsSpec(), description="How it is judged.")
-    plan: PlanSpec = Field(default=PlanSpec(), description="What was decided before it began.")
+    metrics: measures.MetricsSpec = Field(default=measures.MetricsSpec(), description="How it is judged.")
+    plan: measures.PlanSpec = Field(default=measures.PlanSpec(), description="What was decided before it began.")
     description: str = Field(default="", strict=True, max_length=4096, description="Hypothesis, for people.")
 
     @property
@@ -394,6 +345,38 @@ class Document(Part):
     experiments: Annotated[dict[fields.NewName, ExperimentSpec], BeforeValidator(fields.none_is_empty)] = Field(
         default_factory=dict, description="Experiment name to endpoint and variants."
     )
+
+    rollouts: Annotated[dict[fields.NewName, traffic.RolloutSpec], BeforeValidator(fields.none_is_empty)] = Field(
+        default_factory=dict, description="Rollout name to endpoint and what it moves to."
+    )
+    shadows: Annotated[dict[fields.NewName, traffic.ShadowSpec], BeforeValidator(fields.none_is_empty)] = Field(
+        default_factory=dict, description="Shadow name to endpoint and the pipeline that gets a copy."
+    )
+    holdouts: Annotated[dict[fields.NewName, traffic.HoldoutSpec], BeforeValidator(fields.none_is_empty)] = Field(
+        default_factory=dict, description="Holdout name to the share of units that experiments leave alone."
+    )
+    override_key: fields.Text | None = Field(
+        default=None, description="Signs the Turnout-Override header, such as secret:override-key."
+    )
+
+    def experiments_on(self, endpoint: str) -> dict[str, ExperimentSpec]:
+        """The enabled experiments of an endpoint, in the document's order."""
+        return {name: spec for name, spec in self.experiments.items() if spec.endpoint == endpoint and spec.enabled}
+
+    def rollout_on(self, endpoint: str) -> tuple[str, traffic.RolloutSpec] | None:
+        """The rollout of an endpoint; checks make sure that there is one at most."""
+        return next(((name, spec) for name, spec in self.rollouts.items() if spec.endpoint == endpoint), None)
+
+    def holdout_on(self, endpoint: str) -> tuple[str, traffic.HoldoutSpec] | None:
+        """The holdout that holds on an endpoint; checks make sure that there is one at most."""
+        for name, spec in self.holdouts.items():
+            if spec.enabled and (not spec.endpoints or endpoint in spec.endpoints):
+                return name, spec
+        return None
+
+    def shadows_on(self, endpoint: str) -> dict[str, traffic.ShadowSpec]:
+        """The shadows of an endpoint."""
+        return {name: spec for name, spec in self.shadows.items() if spec.endpoint == endpoint}
 
     def experiment_on(self, endpoint: str) -> tuple[str, ExperimentSpec] | None:
         """The experiment that decides what an endpoint runs: the enabled one, else the first, else None."""

@@ -28,6 +28,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _KEYWORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _CODE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _UNIT = re.compile(r"header:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}|[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*){0,15}", re.ASCII)
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REFERENCE = r"\$\{[A-Za-z_][A-Za-z0-9_]*\}"
 
@@ -155,6 +156,11 @@ PipelineCode: TypeAlias = Annotated[
 ]
 Unit: TypeAlias = Annotated[
     str, _matching(_UNIT, UNIT), WithJsonSchema({"type": "string", "examples": ["user_id", "user.id", "header:X-User"]})
+]
+HeaderName: TypeAlias = Annotated[
+    str,
+    _matching(_HEADER, "the name of a request header such as X-Variant"),
+    WithJsonSchema({"type": "string", "examples": ["X-Variant"]}),
 ]
 Digest: TypeAlias = Annotated[
     str,

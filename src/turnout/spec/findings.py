@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from turnout.errors import SpecError, did_you_mean
 from turnout.spec import document, tree
+from turnout.spec.part import Part, refuse_ineffective
 from turnout.spec.tree import Node, path_text
 
 _EXPECTED = {
@@ -164,18 +165,18 @@ _WORDED = {
 }
 
 
-def part_at(root: Node, path: Sequence[str | int]) -> type[document.Part] | None:
+def part_at(root: Node, path: Sequence[str | int]) -> type[Part] | None:
     """The class of the mapping at a key path; None where there is no fixed set of keys."""
     current: Any = document.Document
     for depth, step in enumerate(path):
-        if isinstance(current, type) and issubclass(current, document.Part):
+        if isinstance(current, type) and issubclass(current, Part):
             field = _fields(current).get(str(step))
             current = field.annotation if field is not None else None
         else:
             values = get_args(current)
             current = values[1] if len(values) == 2 else None
         current = _unwrap(current, root, path[: depth + 1])
-    return current if isinstance(current, type) and issubclass(current, document.Part) else None
+    return current if isinstance(current, type) and issubclass(current, Part) else None
 
 
 def _unwrap(annotation: Any, root: Node, path: Sequence[str | int]) -> Any:
@@ -184,17 +185,15 @@ def _unwrap(annotation: Any, root: Node, path: Sequence[str | int]) -> Any:
     if get_origin(annotation) not in (Union, types.UnionType):
         return annotation
     members = [_unwrap(member, root, path) for member in get_args(annotation)]
-    parts = [member for member in members if isinstance(member, type) and issubclass(member, document.Part)]
+    parts = [member for member in members if isinstance(member, type) and issubclass(member, Part)]
     if len(parts) <= 1:
         return parts[0] if parts else None
     return document.MODEL_CLASSES.get(document.runtime_of(tree.plain(tree.nearest(root, path))) or "")
 
 
-def _fields(part: type[document.Part]) -> dict[str, FieldInfo]:
+def _fields(part: type[Part]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in part.model_fields.items()}
 
 
 def _ineffective(field: FieldInfo) -> bool:
-    return any(
-        isinstance(item, BeforeValidator) and item.func is document.refuse_ineffective for item in field.metadata
-    )
+    return any(isinstance(item, BeforeValidator) and item.func is refuse_ineffective for item in field.metadata)

@@ -1,6 +1,6 @@
 """From files to one immutable, validated document with its revision: all the data plane ever sees.
 
-    files -> parsing -> merging (files, then the stage) -> revision -> references -> document + checks -> Snapshot
+    files -> parsing -> merging (files, stage) -> overlay -> revision -> references -> document + checks -> Snapshot
 
 The revision is the SHA-256 of the merged document as written, before `${NAME}` and `secret:`
 are filled in, with the artifacts' digests: one revision on all replicas, whatever their
@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from turnout.errors import DocumentError, SpecError, TurnoutError
-from turnout.spec import checks, findings, merging, parsing, references, stages, tree
+from turnout.spec import checks, findings, merging, overlays, parsing, references, stages, tree
 from turnout.spec.document import Document
 from turnout.spec.tree import Node
 
@@ -77,7 +77,8 @@ def admit(
     """Check a document and make it a Snapshot. Pure but for what `read_secret` and `digests` do.
 
     Args:
-        files: Name as shown to people to whole text; `stages.stage_of` tells stage files from the others.
+        files: Name as shown to people to whole text; `stages.stage_of` tells stage files from the others, and
+            `stages.OVERLAY` names Turnout's own overlay.
         environment: What `${NAME}` reads.
         stage: The stage to lay over the document; "" for none.
         read_secret: What `secret:NAME` reads; None for a secret that is not there.
@@ -87,7 +88,10 @@ def admit(
     Raises:
         DocumentError: With all errors, in the order of files and lines.
     """
-    merged, errors, warnings, readable = _read(files, stage)
+    written, text = overlays.split(files)
+    merged, errors, warnings, readable = _read(written, stage)
+    merged, refused, left_out = overlays.lay(merged, text)
+    errors, warnings = errors + refused, warnings + left_out
     filling = references.Filling(environment, read_secret)
     root = filling.fill(merged)
     errors += filling.errors

@@ -12,6 +12,9 @@ from collections.abc import Iterable
 
 SUFFIXES = (".yaml", ".yml")
 
+OVERLAY = "turnout.overlay"
+"""The name among a document's files under which Turnout's own overlay travels; `overlays` admits it."""
+
 _STAGE = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
