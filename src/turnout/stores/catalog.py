@@ -1,18 +1,25 @@
 """Stores by the scheme of their URL: the only way in which an adapter is reached.
 
-Called by the recorder and by `turnout report`.
+Called by the recorder, the control plane, and the commands that read.
 """
 
 import importlib
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from turnout.errors import StoreError
-from turnout.stores import base
+from turnout.stores import base, control
 
 STORES = {
     "sqlite": "turnout.stores.sql:SqlStore",
     "postgresql": "turnout.stores.sql:SqlStore",
     "memory": "turnout.stores.memory:MemoryStore",
+}
+
+CONTROL_STORES = {
+    "sqlite": "turnout.stores.control_sql:SqlControlStore",
+    "postgresql": "turnout.stores.control_sql:SqlControlStore",
+    "memory": "turnout.stores.control_memory:MemoryControlStore",
 }
 
 
@@ -25,13 +32,22 @@ def open_store(url: str, *, read_only: bool = False) -> base.EventStore:
     Raises:
         StoreError: Unknown scheme, out of reach, or nothing there to read.
     """
+    return cast(base.EventStore, _adapter(url, STORES)(url, read_only=read_only))
+
+
+def open_control(url: str, *, read_only: bool = False) -> control.ControlStore:
+    """Open the fleet's state, which lies beside the events; arguments and errors as with `open_store`."""
+    return cast(control.ControlStore, _adapter(url, CONTROL_STORES)(url, read_only=read_only))
+
+
+def _adapter(url: str, known: Mapping[str, str]) -> Callable[..., object]:
     scheme = url.partition(":")[0].partition("+")[0]
-    place = STORES.get("postgresql" if scheme == "postgres" else scheme)
+    place = known.get("postgresql" if scheme == "postgres" else scheme)
     if place is None:
         raise StoreError(
             f"a store's URL begins with {scheme!r}, which is no known store.",
-            hint=f"Known: {', '.join(sorted(STORES))}.",
+            hint=f"Known: {', '.join(sorted(known))}.",
         )
     module, _, name = place.partition(":")
-    made = getattr(importlib.import_module(module), name)(url, read_only=read_only)
-    return cast(base.EventStore, made)
+    adapter: Callable[..., object] = getattr(importlib.import_module(module), name)
+    return adapter

@@ -14,11 +14,20 @@ from turnout.errors import StoreError
 
 Source = Literal["start", "document", "overlay"]
 
+FOUND_LIMIT = 100
+"""Most records that `revision` answers with."""
+
 
 class StoreConflictError(StoreError):
     """Somebody else wrote first: what this write builds on is not the newest any more."""
 
     code = "store-conflict"
+
+
+def superseded(after: int, newest: int) -> StoreConflictError:
+    """The error of an overlay that was made from one that is not the newest."""
+    text = f"the overlay was made from number {after}, but the newest is {newest}: somebody else wrote meanwhile."
+    return StoreConflictError(text, hint="Look at the newest one and decide again.", retry_after_s=0.0)
 
 
 class Replica(Struct, frozen=True, kw_only=True):
@@ -142,7 +151,7 @@ class ControlStore(Protocol):
         """The newest records, newest first."""
 
     def revision(self, prefix: str) -> list[RevisionRecord]:
-        """Records whose revision begins with `prefix` (hex digits), newest first, at most 100."""
+        """Records whose revision begins with `prefix` (hex digits), newest first, at most `FOUND_LIMIT`."""
 
     def overlay(self) -> Overlay | None:
         """The newest one; None when none was ever written."""

@@ -27,6 +27,8 @@ def migrate(url: str, revision: str = "head") -> None:
         with engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            else:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # recorder and control plane start together
             settings.attributes["connection"] = connection
             command.upgrade(settings, revision)
     finally:
