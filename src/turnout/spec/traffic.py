@@ -103,11 +103,17 @@ class ProgressSpec(Part):
     phase: str = Field(strict=True, max_length=64, description="The rollout's phase; of another phase it is void.")
     state: State = Field(description="What is happening.")
     share: fields.Ratio = Field(default=0.0, description="Share of the units that get the new side.")
-    step: int = Field(default=0, strict=True, ge=0, le=100, description="Index of the step.")
+    step: int = Field(
+        default=0, strict=True, ge=0, le=100, description="Number of the step, from 1; 0 before the first."
+    )
     since: float = Field(default=0.0, ge=0, description="When this state began, in seconds since the epoch.")
-    step_since: float = Field(default=0.0, ge=0, description="When this step began, in seconds since the epoch.")
+    step_since: float = Field(
+        default=0.0, ge=0, description="When this step or the bake began, in seconds since the epoch."
+    )
     started: float = Field(default=0.0, ge=0, description="When the rollout began, in seconds since the epoch.")
+    counts_from: float = Field(default=0.0, ge=0, description="Events before this do not count; 0: all of the phase.")
     paused: fields.Flag = Field(default=False, description="A person holds it.")
+    forced: fields.Flag = Field(default=False, description="A person promoted it; only a person takes it back.")
     note: str = Field(default="", strict=True, max_length=1024, description="Why, in words.")
 
 
