@@ -152,6 +152,7 @@ def _rollouts(root: Node) -> Iterator[SpecError]:
         yield from lookup.exists(root, (*path, "endpoint"), "endpoints")
         yield from target(root, path, (*path, "to"))
         yield from _steps(root, path, keys)
+        yield from _times(root, path, keys)
         if lookup.text(keys.get("kind")) == "blue-green":
             for key in ("steps", "step", "on_inconclusive"):
                 if key in keys:
@@ -161,26 +162,30 @@ def _rollouts(root: Node) -> Iterator[SpecError]:
 
 def _steps(root: Node, path: tuple[str, ...], keys: dict[str, Node]) -> Iterator[SpecError]:
     steps = keys.get("steps")
-    if steps is None or not isinstance(steps.value, list):
-        return
-    shares = [_share(node) for node in steps.value]
-    for index, (node, share) in enumerate(zip(steps.value, shares, strict=True)):
+    before = 0.0
+    for index, node in enumerate(steps.value if steps is not None and isinstance(steps.value, list) else ()):
+        share = _share(node)
         if share is None:
             continue
-        before = shares[index - 1] if index else 0.0
         if not 0 < share <= 0.5:
             message = f"a step of {findings.shown(node)}; expected more than 0 and at most 50%."
             hint = "The old side gets an equal share as control; after the last step everybody gets the new side."
             yield findings.at(root, (*path, "steps", index), message, hint)
-        elif before is not None and share <= before:
+        elif share <= before:
             message = f"step {findings.shown(node)} is not above the one before it."
             yield findings.at(root, (*path, "steps", index), message, "Steps rise.")
+        before = share
+
+
+def _times(root: Node, path: tuple[str, ...], keys: dict[str, Node]) -> Iterator[SpecError]:
     step = mapping(keys.get("step"))
-    if {"min", "max"} <= step.keys():
-        low, high = (_seconds(step[key]) for key in ("min", "max"))
-        if low is not None and high is not None and low > high:
-            message = f"the longest time {findings.shown(step['max'])} is below the shortest."
-            yield findings.at(root, (*path, "step", "max"), message, "Raise max, or lower min.")
+    shortest, longest = step.get("min"), step.get("max")
+    if shortest is None or longest is None:
+        return
+    low, high = _seconds(shortest), _seconds(longest)
+    if low is not None and high is not None and low > high:
+        message = f"the longest time {findings.shown(longest)} is below the shortest."
+        yield findings.at(root, (*path, "step", "max"), message, "Raise max, or lower min.")
 
 
 def _share(node: Node) -> float | None:
