@@ -9,7 +9,7 @@ from rich import console
 
 from turnout.cli import call, implied, remote, report_text, screen, status
 from turnout.errors import InputError, NotFoundError
-from turnout.experiments import statistics
+from turnout.experiments import samples, sequences, statistics
 from turnout.reports import tables
 
 
@@ -87,12 +87,12 @@ def example_report() -> tables.Report:
         estimate=0.05,
         se=0.01,
         df=9.0,
-        interval=statistics.Interval(0.03, 0.07),
+        interval=samples.Interval(0.03, 0.07),
         p_value=0.001,
         lift=0.5,
         lift_interval=None,
     )
-    always = statistics.Sequence(interval=statistics.Interval(0.01, 0.09), p_value=0.01)
+    always = sequences.Sequence(interval=samples.Interval(0.01, 0.09), p_value=0.01)
     comparison = tables.Comparison(variant="new", fixed=difference, always_valid=always, reading="higher")
     metric = tables.MetricTable(
         name="primary",

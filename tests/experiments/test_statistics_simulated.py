@@ -2,32 +2,35 @@
 
 import numpy as np
 
-from turnout.experiments import statistics
+from turnout.experiments import estimates, ratio_checks, samples, sequences, statistics
 
 LOOKS = 30
 PER_LOOK = 1000
 RUNS = 400
 
 
-Pair = tuple[statistics.Moments, statistics.Moments]
+Pair = tuple[samples.Moments, samples.Moments]
 
 
 def looks(rng: np.random.Generator, rate_c: float, rate_t: float) -> list[Pair]:
     """Growing totals of (treatment, control), one pair a look."""
     totals = np.cumsum(rng.binomial(PER_LOOK, [rate_t, rate_c], size=(LOOKS, 2)), axis=0)
     return [
-        (statistics.Moments(n=n, x=float(t), xx=float(t)), statistics.Moments(n=n, x=float(c), xx=float(c)))
+        (samples.Moments(n=n, y=float(t), yy=float(t)), samples.Moments(n=n, y=float(c), yy=float(c)))
         for n, (t, c) in zip(range(PER_LOOK, PER_LOOK * (LOOKS + 1), PER_LOOK), totals, strict=True)
     ]
 
 
-def always_valid(pair: Pair) -> statistics.Interval:
-    found = statistics.sequence(*pair, "conversion", tightest_at=2 * LOOKS * PER_LOOK)
+def always_valid(pair: Pair) -> samples.Interval:
+    found_t, found_c = (estimates.estimate("conversion", sample) for sample in pair)
+    assert found_t is not None
+    assert found_c is not None
+    found = sequences.compare(found_t, found_c, tightest_at=2 * LOOKS * PER_LOOK)
     assert found is not None
     return found.interval
 
 
-def fixed(pair: Pair) -> statistics.Interval:
+def fixed(pair: Pair) -> samples.Interval:
     found = statistics.difference(*pair, "conversion")
     assert found is not None
     assert found.interval is not None
@@ -65,6 +68,6 @@ def test_the_sequential_ratio_check_seldom_alarms_without_cause() -> None:
     for _ in range(RUNS):
         counts = np.cumsum(rng.binomial(PER_LOOK, 0.5, size=LOOKS))
         totals = zip(range(PER_LOOK, PER_LOOK * (LOOKS + 1), PER_LOOK), counts.tolist(), strict=True)
-        checks = [statistics.ratio_check({"a": a, "b": n - a}, {"a": 1, "b": 1}) for n, a in totals]
-        alarms += any(check is not None and check.ln_e > np.log(statistics.SRM_E) for check in checks)
+        checks = [ratio_checks.check({"a": a, "b": n - a}, {"a": 1, "b": 1}) for n, a in totals]
+        alarms += any(check is not None and check.ln_e > np.log(ratio_checks.E) for check in checks)
     assert alarms / RUNS <= 0.005

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rich import console, text
 
 from turnout.cli import screen
-from turnout.experiments import statistics
+from turnout.experiments import samples
 from turnout.reports import tables
 from turnout.spec import units
 
@@ -123,9 +123,9 @@ def value(number: float | None, conversion: bool, *, sign: bool = False) -> str:
     return f"{number * 100:{plus}.2f} %" if conversion else f"{number:{plus}.4g}"
 
 
-def between(interval: statistics.Interval | None, conversion: bool) -> str:
+def between(interval: samples.Interval | None, conversion: bool) -> str:
     """
-    >>> between(statistics.Interval(-0.01, 0.02), True)
+    >>> between(samples.Interval(-0.01, 0.02), True)
     '-1.00 % to +2.00 %'
     """
     if interval is None:

@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from turnout.errors import NotFoundError, did_you_mean
-from turnout.experiments import phases, statistics
+from turnout.experiments import estimates, phases, ratio_checks, samples, sequences, statistics
 from turnout.reports import notes, tables
 from turnout.spec import document, measures, snapshot
 from turnout.stores import base
@@ -148,13 +148,13 @@ class _Reader:
     def sample_ratio(self, units: Mapping[str, int]) -> tuple[tables.SampleRatio | None, Mapping[str, float]]:
         """The check, and the units expected; nothing for a phase whose weights the document no longer tells."""
         weights = {name: variant.weight for name, variant in self.spec.variants.items()}
-        found = statistics.ratio_check(units, weights) if self.current else None
+        found = ratio_checks.check(units, weights) if self.current else None
         if found is None:
             return None, {}
         verdict: Literal["fine", "suspect", "mismatch"] = "fine"
-        if found.ln_e > math.log(statistics.SRM_E):
+        if found.ln_e > math.log(ratio_checks.E):
             verdict = "mismatch"
-        elif found.p_value < statistics.SRM_P:
+        elif found.p_value < ratio_checks.P:
             verdict = "suspect"
         sequential_p = math.exp(min(0.0, -found.ln_e))
         ratio = tables.SampleRatio(
@@ -231,23 +231,25 @@ class _Reader:
         rest = sorted(name for name in seen if name and name not in known)
         return sorted(known, key=lambda name: name != self.spec.control) + rest
 
-    def _estimate(self, name: str, found: statistics.Moments, kind: statistics.Kind) -> tables.Estimate:
+    def _estimate(self, name: str, found: samples.Moments, kind: samples.Kind) -> tables.Estimate:
+        own = estimates.estimate(kind, found)
         return tables.Estimate(
             variant=name,
             units=found.n,
-            total=found.x,
+            total=found.y,
             mean=found.mean if found.n else None,
-            interval=statistics.estimate_interval(found, kind, alpha=self.spec.plan.alpha),
+            interval=None if own is None else statistics.interval(own, kind, alpha=self.spec.plan.alpha),
         )
 
     def _comparison(
-        self, name: str, treatment: statistics.Moments, control: statistics.Moments, kind: statistics.Kind
+        self, name: str, treatment: samples.Moments, control: samples.Moments, kind: samples.Kind
     ) -> tables.Comparison:
         alpha = self.spec.plan.alpha
         several = max(1, len(self._names(())) - 1)  # k variants against one control share the error
         always = None
-        if min(treatment.n, control.n) >= notes.FEW_UNITS:
-            always = statistics.sequence(treatment, control, kind, tightest_at=self.tightest_at, alpha=alpha / several)
+        found_t, found_c = estimates.estimate(kind, treatment), estimates.estimate(kind, control)
+        if found_t and found_c and min(treatment.n, control.n) >= notes.FEW_UNITS:
+            always = sequences.compare(found_t, found_c, tightest_at=self.tightest_at, alpha=alpha / several)
         return tables.Comparison(
             variant=name,
             fixed=statistics.difference(treatment, control, kind, alpha=alpha),
@@ -256,7 +258,7 @@ class _Reader:
         )
 
 
-def _reading(always: statistics.Sequence | None) -> Literal["higher", "lower", "unclear", "too-early"]:
+def _reading(always: sequences.Sequence | None) -> Literal["higher", "lower", "unclear", "too-early"]:
     if always is None:
         return "too-early"
     if always.interval.low > 0:
@@ -264,12 +266,8 @@ def _reading(always: statistics.Sequence | None) -> Literal["higher", "lower", "
     return "lower" if always.interval.high < 0 else "unclear"
 
 
-def _moments(found: base.MetricSum | None) -> statistics.Moments:
-    return (
-        statistics.Moments(n=0, x=0.0, xx=0.0)
-        if found is None
-        else statistics.Moments(n=found.n, x=found.x, xx=found.xx)
-    )
+def _moments(found: base.MetricSum | None) -> samples.Moments:
+    return samples.NOTHING if found is None else samples.Moments(n=found.n, y=found.x, yy=found.xx)
 
 
 def _serving(found: base.Serving | None) -> tables.Serving:
