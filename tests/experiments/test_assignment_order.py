@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnout.experiments import assignment
+from turnout.experiments import assignment, points
 from turnout.experiments.assignment import Reason
 
 WEIGHTS = {"old": 50, "new": 50}
@@ -128,9 +128,9 @@ def test_assign_never_raises(unit: object, missing: str, request_id: str, attrib
 def test_points_agree_with_the_assignment() -> None:
     allocation = assignment.Allocation("e", {"a": 60, "b": 30, "off": 0}, "a", ramp_ppm=500_000)
     for number in range(500):
-        points = assignment.points(str(number), allocation)
+        numbers = points.of(str(number), allocation)
         answer = assignment.assign(number, allocation)
-        best = max(points.draws, key=lambda draw: draw.score).variant
-        inside = points.ramp_point_ppm < 500_000
+        best = max(numbers.draws, key=lambda draw: draw.score).variant
+        inside = numbers.ramp_point_ppm < 500_000
         assert (answer.variant, answer.reason) == ((best, "SPLIT") if inside else ("a", "NOT_IN_RAMP"))
-        assert answer.sub_bucket == points.sub_bucket
+        assert answer.sub_bucket == numbers.sub_bucket

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from turnout.experiments import assignment
+from turnout.experiments import assignment, points
 
 VECTORS = Path(__file__).with_name("vectors.json")
 FROZEN = "3b40ee03293db64a80fabdf5d67a3b7ac5f7fcd03dbd97f8f7943496486d17bb"
@@ -40,9 +40,9 @@ def test_a_thousand_frozen_vectors(vectors: list[dict[str, Any]]) -> None:
         control = next(iter(vector["weights"]))
         allocation = assignment.Allocation("any", vector["weights"], control, seed=vector["seed"])
         answer = assignment.assign(vector["unit"], allocation)
-        points = assignment.points(str(vector["unit"]), allocation)
+        numbers = points.of(str(vector["unit"]), allocation)
         expected = (vector["variant"], vector["sub_bucket"], vector["ramp_point_ppm"])
-        assert expected == (answer.variant, answer.sub_bucket, points.ramp_point_ppm), vector
+        assert expected == (answer.variant, answer.sub_bucket, numbers.ramp_point_ppm), vector
         assert (answer.reason, answer.unit) == ("SPLIT", str(vector["unit"]))
     assert len(vectors) == 1000
 
@@ -69,9 +69,9 @@ PUBLISHED = [
 def test_the_published_table(
     unit: str, generation: str, retrieval: str, even: str, tilted: str, ramp: int, bucket: int
 ) -> None:
-    points = assignment.points(unit, two(50, 50))
-    assert [generation, retrieval] == [draw.word for draw in points.draws]
-    assert (ramp, bucket) == (points.ramp_point_ppm, points.sub_bucket)
+    numbers = points.of(unit, two(50, 50))
+    assert [generation, retrieval] == [draw.word for draw in numbers.draws]
+    assert (ramp, bucket) == (numbers.ramp_point_ppm, numbers.sub_bucket)
     assert even == assignment.assign(unit, two(50, 50)).variant
     assert tilted == assignment.assign(unit, two(90, 10)).variant
 

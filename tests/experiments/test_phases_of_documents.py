@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from turnout.experiments import assignment, phases
+from turnout.experiments import allocations, assignment, phases
 from turnout.spec import document
 
 DOCUMENT: dict[str, Any] = {
@@ -136,11 +136,11 @@ def test_an_allocation_is_built_from_the_document() -> None:
     tree = changed(put(*EXPERIMENT, "ramp", value=0.25))
     tree["experiments"]["structure"]["variants"]["new"]["overrides"] = ["qa", 7]
     spec = document.Document.model_validate(tree).experiments["structure"]
-    allocation = assignment.allocation("structure", spec, phase="p", unit_type="user_id")
+    allocation = allocations.of("structure", spec, phase="p", unit_type="user_id")
     assert (allocation.seed, allocation.control, allocation.ramp_ppm) == ("structure", "old", 250_000)
     assert repr(allocation) == "<allocation structure p>"
     assert [(share.name, share.weight) for share in allocation.shares] == [("new", 50.0), ("old", 50.0)]
     answers = [assignment.assign(unit, allocation) for unit in ("qa", 7)]
     assert [(answer.variant, answer.reason) for answer in answers] == [("new", "OVERRIDE")] * 2
     winner = document.ExperimentSpec.model_validate({**tree["experiments"]["structure"], "winner": "new"})
-    assert assignment.assign(None, assignment.allocation("structure", winner)).variant == "new"
+    assert assignment.assign(None, allocations.of("structure", winner)).variant == "new"

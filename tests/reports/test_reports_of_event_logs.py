@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from turnout.events import Event, Exposure, Outcome, Prediction
-from turnout.experiments import assignment, phases
+from turnout.experiments import allocations, assignment, phases
 from turnout.reports import experiment, tables
 from turnout.spec import snapshot
 from turnout.stores import catalog
@@ -28,7 +28,7 @@ class Log:
         self.rng = random.Random(seed)
         spec = admitted.document.experiments["structure"]
         phase = phases.of("structure", admitted.document, written=admitted.written, digests=admitted.digests)
-        self.allocation = assignment.allocation("structure", spec, phase=phase, unit_type="user_id")
+        self.allocation = allocations.of("structure", spec, phase=phase, unit_type="user_id")
         self.events: list[Event] = []
         self.converted: dict[str, dict[str, bool]] = {"retrieval": {}, "generation": {}}
         self.spent: dict[str, dict[str, float]] = {"retrieval": {}, "generation": {}}

@@ -14,7 +14,7 @@ from typing import Any
 from turnout import telemetry
 from turnout.assembly import assembly, code, endpoint, meter, pool
 from turnout.errors import DocumentError, SpecError, TurnoutError
-from turnout.experiments import assignment, phases
+from turnout.experiments import allocations, assignment, phases
 from turnout.models import batcher, handle, host
 from turnout.pipelines import binding, contracts, definition
 from turnout.pipelines import catalog as pipeline_catalog
@@ -311,7 +311,7 @@ class _Builder:
 
     def _allocation(self, name: str, spec: document.ExperimentSpec, of: document.EndpointSpec) -> assignment.Allocation:
         phase = phases.of(name, self.document, written=self.snapshot.written, digests=self.snapshot.digests)
-        return assignment.allocation(name, spec, phase=phase, unit_type=of.unit or "")
+        return allocations.of(name, spec, phase=phase, unit_type=of.unit or "")
 
 
 def _written(admitted: snapshot.Snapshot, path: str) -> Mapping[str, Any]:

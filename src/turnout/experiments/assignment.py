@@ -1,8 +1,9 @@
 """Which variant a unit gets: weighted rendezvous hashing, algorithm v1.
 
-Called by dispatch for each request and by `reports/explain.py` for one unit; calls
-nothing. An assignment is a function of the document and the unit alone, so replicas
-agree without talking and a restart changes nothing.
+Called by dispatch for each request, by OFREP and by `reports/explain.py`; calls holdouts,
+layers and a compiled targeting condition where the document has them. An assignment is a
+function of the document and the request alone, so replicas agree without talking and a
+restart changes nothing.
 
     unit     text as given; an integer becomes decimal text; "" or None is no unit
     H        SHA-256 over UTF-8 bytes; word(i) = bytes 8i..8i+7 of the digest, big-endian
@@ -19,15 +20,18 @@ Source: docs/experiments.md, algorithm v1.
 import hashlib
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
 from msgspec import Struct
+
+from turnout.experiments import growthbook, holdouts, layers
 
 WORD: Final = 2.0**64
 MILLION: Final = 1_000_000
 SUB_BUCKETS: Final = 100
 NO_SUB_BUCKET: Final = -1
+V1: Final = "v1"
 
 MissingUnit = Literal["control", "request"] | str
 """What stands in for an absent unit: "control" (nothing), "request" (the request id), "attribute:<name>"."""
@@ -88,7 +92,8 @@ class Assignment(Struct, frozen=True, gc=False):
         propensity: Probability of this variant among units that reach the split; 1 where no
             chance was involved, 0 when unknown (`ERROR`).
         unit_type: What the unit is: the endpoint's unit field, "request_id", or the attribute's name.
-        error: What was wrong with the unit, for reason `ERROR` (and where the document decides for all); else "".
+        error: What went wrong, for reason `ERROR` (and where the document decides for all); else "".
+        missing: The attribute that targeting needed and the request lacks; else "".
     """
 
     variant: str
@@ -98,6 +103,19 @@ class Assignment(Struct, frozen=True, gc=False):
     propensity: float
     unit_type: str = ""
     error: str = ""
+    missing: str = ""
+
+
+class Condition(Protocol):
+    """A compiled targeting condition; `turnout.expressions` makes them."""
+
+    def holds(self, attributes: Mapping[str, object]) -> bool:
+        """Whether it is true.
+
+        Raises:
+            LookupError: It needs an attribute that is not there; `args[0]` is its name.
+        """
+        ...
 
 
 class Allocation:
@@ -111,6 +129,8 @@ class Allocation:
         control: Name of the control variant.
         ramp_ppm: Millionths of the units that take part, 0..1,000,000.
         unit_type: The endpoint's unit field, for the log.
+        policy: What decides beside the split, as given.
+        ranges: Variant to its part of [0, 1) under a GrowthBook hash; empty under v1.
     """
 
     __slots__ = (
@@ -118,11 +138,14 @@ class Allocation:
         "_fixed",
         "_missing",
         "_overrides",
+        "_plain",
         "_prefix",
         "control",
         "name",
         "phase",
+        "policy",
         "ramp_ppm",
+        "ranges",
         "seed",
         "shares",
         "unit_type",
@@ -147,6 +170,7 @@ class Allocation:
         self.control = control
         self.ramp_ppm = ramp_ppm
         self.unit_type = policy.unit_type
+        self.policy = policy
         self._check(policy)
         self._prefix = hashlib.sha256(self.seed.encode() + b"\0")
         self._missing = policy.on_missing_unit
@@ -159,6 +183,11 @@ class Allocation:
             for share in self.shares
             if share.weight > 0
         )
+        self.ranges: dict[str, growthbook.Range] = {}
+        if policy.hash != V1:  # there, variants stand in the document's order
+            parts = growthbook.ranges([float(weight) for weight in shares.values()], ramp_ppm / MILLION)
+            self.ranges = dict(zip(shares, parts, strict=True))
+        self._plain = policy.plain
 
     def _check(self, policy: "Policy") -> None:
         names = {share.name for share in self.shares}
@@ -181,7 +210,7 @@ class Allocation:
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """What decides before the split; none of it belongs to the phase.
+    """What decides beside seed, weights and ramp.
 
     Attributes:
         enabled: False sends everybody to control.
@@ -189,6 +218,11 @@ class Policy(Struct, frozen=True, kw_only=True):
         overrides: Unit to variant, for people who test; never analysed.
         on_missing_unit: See `MissingUnit`.
         unit_type: The endpoint's unit field.
+        hash: "v1", or one of GrowthBook's.
+        external: Another system names the variant in a request header.
+        holdout: Whose units get control; None for nobody.
+        layer: The slots that may take part; None for all.
+        targeting: Who may take part; None for everybody.
     """
 
     enabled: bool = True
@@ -196,58 +230,17 @@ class Policy(Struct, frozen=True, kw_only=True):
     overrides: Mapping[str, str] = {}
     on_missing_unit: MissingUnit = "control"
     unit_type: str = ""
-
-
-class VariantSpec(Protocol):
-    """What an allocation reads of a variant in the document."""
-
-    @property
-    def weight(self) -> float: ...
-    @property
-    def overrides(self) -> Iterable[str]: ...
-
-
-class ExperimentSpec(Protocol):
-    """What an allocation reads of an experiment in the document."""
+    hash: str = V1
+    external: bool = False
+    holdout: holdouts.Holdout | None = None
+    layer: layers.Layer | None = None
+    targeting: Condition | None = None
 
     @property
-    def variants(self) -> Mapping[str, VariantSpec]: ...
-    @property
-    def control(self) -> str: ...
-    @property
-    def seed(self) -> str | None: ...
-    @property
-    def ramp(self) -> float: ...
-    @property
-    def enabled(self) -> bool: ...
-    @property
-    def winner(self) -> str | None: ...
-    @property
-    def on_missing_unit(self) -> str: ...
-
-
-def allocation(name: str, spec: ExperimentSpec, *, phase: str = "", unit_type: str = "") -> Allocation:
-    """The document's experiment as the hot path needs it.
-
-    Args:
-        phase: From `phases.of`.
-        unit_type: The endpoint's unit field; "" without one.
-    """
-    return Allocation(
-        name,
-        {variant: each.weight for variant, each in spec.variants.items()},
-        spec.control,
-        phase=phase,
-        seed=spec.seed,
-        ramp_ppm=round(spec.ramp * MILLION),
-        policy=Policy(
-            enabled=spec.enabled,
-            winner=spec.winner or "",
-            overrides={unit: variant for variant, each in spec.variants.items() for unit in each.overrides},
-            on_missing_unit=spec.on_missing_unit,
-            unit_type=unit_type,
-        ),
-    )
+    def plain(self) -> bool:
+        """Whether seed, weights, ramp and a list of overrides are all there is: the fast way."""
+        beside = self.holdout or self.layer or self.targeting
+        return beside is None and self.hash == V1 and not self.external
 
 
 def assign(
@@ -256,6 +249,8 @@ def assign(
     *,
     request_id: str = "",
     attributes: Mapping[str, object] | None = None,
+    external: str | None = None,
+    override: str | None = None,
 ) -> Assignment:
     """Choose the variant for one unit. Pure and stable; never raises.
 
@@ -266,7 +261,10 @@ def assign(
             becomes decimal text. None and "" mean no unit. Any other type is an `ERROR`: a float or
             a bool has no one text form, so other systems would not find the unit again.
         request_id: Stands in for a missing unit under `on_missing_unit: request`.
-        attributes: Where `on_missing_unit: attribute:<name>` looks.
+        attributes: What targeting may know, by the names that the endpoint declares, and where
+            `on_missing_unit: attribute:<name>` looks. None as a value means that it is missing.
+        external: What the header of `assign: external` says; None without it.
+        override: The variant that a verified `Turnout-Override` header names for this experiment.
 
     Returns:
         The variant and why. On `ERROR` the control, with the cause in `error`.
@@ -281,13 +279,104 @@ def assign(
         kind = allocation.unit_type
         if type(unit) is not str or not unit:
             unit, kind = _unit_or_stand_in(unit, allocation, request_id, attributes)
-        return _decide(unit, kind, allocation)
+        if allocation._plain and override is None:
+            return _decide(unit, kind, allocation)
+        return _decide_stepwise(unit, kind, allocation, Asked(attributes or {}, external, override))
     except Exception as exc:  # noqa: BLE001 - the border: counted by its reason, and the request goes on
         return _failed(allocation, exc)
 
 
+class Asked(Struct, frozen=True, gc=False):
+    """What a request says beside its unit; see `assign`."""
+
+    attributes: Mapping[str, object]
+    external: str | None
+    override: str | None
+
+
+def _decide_stepwise(unit: str, unit_type: str, allocation: Allocation, asked: Asked) -> Assignment:
+    """The order of evaluation, first match decides; what the document says of all or of this unit comes first."""
+    if allocation._fixed:
+        return _decide(unit, unit_type, allocation)
+    if asked.override is not None:
+        return _answer(_variant_named(asked.override, allocation), Reason.OVERRIDE, unit, unit_type, allocation)
+    if unit in allocation._overrides:
+        return _decide(unit, unit_type, allocation)
+    if allocation.policy.external:
+        if any(asked.external == share.name for share in allocation.shares):
+            return _answer(str(asked.external), Reason.EXTERNAL, unit, unit_type, allocation, propensity=0.0)
+        return _answer(allocation.control, Reason.EXTERNAL_UNKNOWN, unit, unit_type, allocation)
+    if not unit:
+        return _answer(allocation.control, Reason.NO_UNIT, unit, unit_type, allocation)
+    outside = _outside(unit, unit_type, allocation, asked.attributes)
+    if outside is not None:
+        return outside
+    return _decide(unit, unit_type, allocation) if allocation.policy.hash == V1 else _drawn(unit, unit_type, allocation)
+
+
+def _outside(unit: str, unit_type: str, allocation: Allocation, attributes: Mapping[str, object]) -> Assignment | None:
+    """The answer for a unit that may not take part: holdout, layer, targeting; None for one that may."""
+    policy, control = allocation.policy, allocation.control
+    if policy.holdout is not None and policy.holdout.holds(unit):
+        return _answer(control, Reason.HOLDOUT, unit, unit_type, allocation)
+    if policy.layer is not None and not policy.layer.owns(unit):
+        return _answer(control, Reason.NOT_IN_LAYER, unit, unit_type, allocation)
+    if policy.targeting is not None:
+        try:
+            if not policy.targeting.holds(attributes):
+                return _answer(control, Reason.TARGETING, unit, unit_type, allocation)
+        except LookupError as missing:
+            lacking = str(missing.args[0]) if missing.args else "an attribute"
+            return _answer(control, Reason.TARGETING, unit, unit_type, allocation, missing=lacking)
+        except Exception as exc:  # noqa: BLE001 - the same border as in `assign`; here the unit is known
+            bucket = _sub_bucket(unit, allocation)
+            return Assignment(control, Reason.ERROR, unit, bucket, 0.0, unit_type, _cause(exc))
+    return None
+
+
+def _drawn(unit: str, unit_type: str, allocation: Allocation) -> Assignment:
+    """Ramp and split as a GrowthBook SDK does them: one number for both."""
+    ranges = allocation.ranges
+    name = growthbook.choose(growthbook.number(allocation.policy.hash, allocation.seed, unit), ranges)
+    if name is None:
+        return _answer(allocation.control, Reason.NOT_IN_RAMP, unit, unit_type, allocation)
+    start, end = ranges[name]
+    share = (end - start) / sum(last - first for first, last in ranges.values())
+    return _answer(name, Reason.SPLIT, unit, unit_type, allocation, propensity=share)
+
+
+def _answer(
+    variant: str,
+    reason: str,
+    unit: str,
+    unit_type: str,
+    allocation: Allocation,
+    *,
+    propensity: float = 1.0,
+    missing: str = "",
+) -> Assignment:
+    """An assignment that was not made on the fast way; by default no chance of ours was involved."""
+    return Assignment(variant, reason, unit, _sub_bucket(unit, allocation), propensity, unit_type, "", missing)
+
+
+def _sub_bucket(unit: str, allocation: Allocation) -> int:
+    if not unit:
+        return NO_SUB_BUCKET
+    digest = allocation._prefix.copy()
+    digest.update(unit.encode())
+    bucket_word: int = _words(digest.digest())[1]
+    return bucket_word * SUB_BUCKETS >> 64
+
+
+def _variant_named(name: str, allocation: Allocation) -> str:
+    names = [share.name for share in allocation.shares]
+    if name not in names:
+        raise ValueError(f"the override names variant {name!r}; there are {', '.join(names)}")
+    return name
+
+
 def _decide(unit: str, unit_type: str, allocation: Allocation) -> Assignment:
-    """The order of evaluation, one step a line; holdouts, layers and targeting have their place before the ramp."""
+    """What every experiment has, the fast way: the document's word, overrides by unit, ramp, split."""
     fixed = allocation._fixed
     if not unit:
         variant, reason = fixed or (allocation.control, Reason.NO_UNIT)
@@ -342,60 +431,6 @@ def unit_text(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(int(value))
     raise TypeError(f"a unit is text or an integer, not {type(value).__name__}; send it as text")
-
-
-class Draw(Struct, frozen=True, kw_only=True):
-    """One variant's part in the rendezvous of one unit, for `turnout explain`.
-
-    Attributes:
-        variant: Name.
-        weight: As in the document.
-        word: First 8 bytes of the digest as 16 hex digits.
-        u: (word + 0.5) / 2^64.
-        score: ln(u) / weight; -inf for weight 0.
-    """
-
-    variant: str
-    weight: float
-    word: str
-    u: float
-    score: float
-
-
-class Points(Struct, frozen=True, kw_only=True):
-    """All numbers behind one unit's assignment.
-
-    Attributes:
-        ramp_point_ppm: The unit takes part when this is below the ramp, in millionths.
-        sub_bucket: 0..99.
-        draws: One per variant, in bytewise order of the names.
-    """
-
-    ramp_point_ppm: int
-    sub_bucket: int
-    draws: tuple[Draw, ...]
-
-
-def points(unit: str, allocation: Allocation) -> Points:
-    """Compute every number `assign` looks at, including those that did not matter for this unit.
-
-    Raises:
-        UnicodeEncodeError: The unit holds a lone surrogate, which UTF-8 cannot carry.
-    """
-    digest = allocation._prefix.copy()
-    digest.update(unit.encode())
-    ramp_word, bucket_word, _, _ = _words(digest.digest())
-    draws = []
-    for share in allocation.shares:
-        branch = digest.copy()
-        branch.update(b"\0" + share.name.encode())
-        word = branch.digest()[:8]
-        u = (int.from_bytes(word) + 0.5) / WORD
-        score = _log(u) / share.weight if share.weight > 0 else -math.inf
-        draws.append(Draw(variant=share.name, weight=share.weight, word=word.hex(), u=u, score=score))
-    return Points(
-        ramp_point_ppm=ramp_word * MILLION >> 64, sub_bucket=bucket_word * SUB_BUCKETS >> 64, draws=tuple(draws)
-    )
 
 
 def _failed(allocation: Allocation, exc: Exception) -> Assignment:

@@ -5,21 +5,24 @@ the phase, so replicas agree and a document put back brings its phase back. Resu
 never pooled over phases: a changed ratio over changing traffic is Simpson's paradox, and
 it fakes a sample ratio mismatch.
 
-In it: hash, seed, unit, layer slots, targeting, the control's name, and per variant its
-name, weight, pipeline, models with versions, params, policy. Not in it: ramp, holdout,
-overrides, metrics, plan, description, and how models are run (batching, threads, ...).
+In it: hash, seed, unit, layer slots and seed, targeting with the places of the attributes it
+reads, the control's name, and per variant its name, weight, pipeline, models with versions,
+params, policy. Not in it: ramp, holdout, overrides, metrics, plan, description, and how models
+are run (batching, threads, ...). Of a rollout also not: steps, share and progress, so that it
+has one phase from beginning to end.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from turnout.experiments import allocations, assignment
 from turnout.spec import document
 
-HASH: Final = "v1"
 DIGITS: Final = 16
 
 
@@ -49,18 +52,20 @@ def phase(
     *,
     control: str,
     variants: Mapping[str, VariantContent],
+    hashed: Any = assignment.V1,
     layer: Any = None,
-    targeting: str | None = None,
+    targeting: Any = None,
 ) -> str:
     """Digest what allocates: the first 16 hex digits of SHA-256 over canonical JSON.
 
     Args:
         unit: The endpoint's unit field; None without one.
-        layer: The layer's name and slots; None without one.
-        targeting: The condition's text; None without one.
+        hashed: Name of the hash, with what else decides under it.
+        layer: The layer's seed and slots; None without one.
+        targeting: The condition's text and where its attributes come from; None without one.
     """
     content = {
-        "hash": HASH,
+        "hash": hashed,
         "seed": seed,
         "unit": unit,
         "layer": layer,
@@ -85,26 +90,99 @@ def of(name: str, content: document.Document, *, written: Mapping[str, Any], dig
     spec = content.experiments[name]
     endpoint = content.endpoints[spec.endpoint]
     raw = _at(written, "experiments", name, "variants")
-    variants = {}
-    for key, variant in spec.variants.items():
-        pipeline = variant.pipeline or endpoint.pipeline
-        bound = content.pipelines[pipeline]
-        variants[key] = VariantContent(
-            weight=variant.weight,
+    reader = _Reader(content, written, digests)
+    return phase(
+        spec.seed or name,
+        endpoint.unit,
+        control=spec.control,
+        variants={
+            key: reader.side(variant.pipeline or endpoint.pipeline, variant, _at(raw, key), variant.weight)
+            for key, variant in spec.variants.items()
+        },
+        hashed=_hashed(spec),
+        layer=_layer(spec),
+        targeting=_targeting(spec, endpoint, _at(written, "experiments", name)),
+    )
+
+
+def of_rollout(name: str, content: document.Document, *, written: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+    """The phase of one rollout of a document; arguments as in `of`.
+
+    Steps, guardrails, alpha and progress are not in it: a rollout adds its counts up over its steps.
+    """
+    spec = content.rollouts[name]
+    endpoint = content.endpoints[spec.endpoint]
+    reader = _Reader(content, written, digests)
+    old = reader.side(endpoint.pipeline, None, {}, 1.0)
+    new = reader.side(spec.to.pipeline or endpoint.pipeline, spec.to, _at(written, "rollouts", name, "to"), 1.0)
+    return phase(
+        spec.seed or name,
+        endpoint.unit,
+        control="old",
+        variants={"old": old, "new": new},
+        hashed={"rollout": spec.kind, "hash": assignment.V1},
+    )
+
+
+class Laid(Protocol):
+    """What a variant or a rollout's target lays over a pipeline."""
+
+    @property
+    def models(self) -> Mapping[str, str]: ...
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+
+
+class _Reader:
+    """Reads what the sides of one document are."""
+
+    def __init__(self, content: document.Document, written: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+        self._content = content
+        self._written = written
+        self._digests = digests
+
+    def side(self, pipeline: str, laid: Laid | None, raw: Mapping[str, Any], weight: float) -> VariantContent:
+        """One side: a pipeline, with models and params laid over it; `raw` is the same part as written."""
+        bound = self._content.pipelines[pipeline]
+        aliases = {**bound.models, **(laid.models if laid else {})}
+        return VariantContent(
+            weight=weight,
             pipeline=pipeline,
             code=bound.code,
-            models={
-                keyword: (alias, version(alias, content, written=written, digests=digests))
-                for keyword, alias in {**bound.models, **variant.models}.items()
-            },
+            models={keyword: (alias, self._version(alias)) for keyword, alias in aliases.items()},
             params={
                 **bound.params,
-                **_at(written, "pipelines", pipeline, "params"),
-                **variant.params,
-                **_at(raw, key, "params"),
+                **_at(self._written, "pipelines", pipeline, "params"),
+                **(laid.params if laid else {}),
+                **_at(raw, "params"),
             },
         )
-    return phase(spec.seed or name, endpoint.unit, control=spec.control, variants=variants)
+
+    def _version(self, alias: str) -> str:
+        return version(alias, self._content, written=self._written, digests=self._digests)
+
+
+def _hashed(spec: document.ExperimentSpec) -> Any:
+    """The hash's name, with what else decides under it: the header, or the order that GrowthBook's ranges follow."""
+    if spec.assign == "external":
+        return {"external": (spec.header or "").lower()}
+    return spec.hash if spec.hash == assignment.V1 else {"hash": spec.hash, "order": list(spec.variants)}
+
+
+def _layer(spec: document.ExperimentSpec) -> Any:
+    layer = allocations.layer_of(spec)
+    return {"seed": layer.seed, "slots": layer.slots} if layer else None
+
+
+def _targeting(spec: document.ExperimentSpec, endpoint: document.EndpointSpec, raw: Mapping[str, Any]) -> Any:
+    if spec.targeting is None:
+        return None
+    text = raw.get("targeting", spec.targeting)
+    words = set(re.findall(r"\w+", str(text)))
+    return {
+        "condition": text,
+        "attributes": {name: path for name, path in endpoint.attributes.items() if name in words},
+    }
 
 
 def version(alias: str, content: document.Document, *, written: Mapping[str, Any], digests: Mapping[str, str]) -> str:

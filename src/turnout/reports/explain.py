@@ -5,7 +5,7 @@ It tells what the document says now. What a unit was shown before is in the expo
 
 from msgspec import Struct
 
-from turnout.experiments import assignment, phases
+from turnout.experiments import allocations, assignment, phases, points
 from turnout.reports import experiment
 from turnout.spec import snapshot
 
@@ -33,7 +33,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     ramp_ppm: int
     seed: str
     words: tuple[str, ...]
-    points: assignment.Points | None
+    points: points.Points | None
 
 
 def explain(admitted: snapshot.Snapshot, name: str, unit: str | int | None, *, request_id: str = "") -> Explanation:
@@ -50,9 +50,9 @@ def explain(admitted: snapshot.Snapshot, name: str, unit: str | int | None, *, r
     spec = experiment.find(content, name)
     endpoint = content.endpoints[spec.endpoint]
     phase = phases.of(name, content, written=admitted.written, digests=admitted.digests)
-    allocation = assignment.allocation(name, spec, phase=phase, unit_type=endpoint.unit or "")
+    allocation = allocations.of(name, spec, phase=phase, unit_type=endpoint.unit or "")
     found = assignment.assign(unit, allocation, request_id=request_id)
-    points = assignment.points(found.unit, allocation) if found.unit else None
+    numbers = points.of(found.unit, allocation) if found.unit else None
     return Explanation(
         experiment=name,
         endpoint=spec.endpoint,
@@ -67,14 +67,12 @@ def explain(admitted: snapshot.Snapshot, name: str, unit: str | int | None, *, r
         propensity=found.propensity,
         ramp_ppm=allocation.ramp_ppm,
         seed=allocation.seed,
-        words=tuple(_words(found, allocation, points)),
-        points=points,
+        words=tuple(_words(found, allocation, numbers)),
+        points=numbers,
     )
 
 
-def _words(
-    found: assignment.Assignment, allocation: assignment.Allocation, points: assignment.Points | None
-) -> list[str]:
+def _words(found: assignment.Assignment, allocation: assignment.Allocation, numbers: points.Points | None) -> list[str]:
     reason, name = assignment.Reason, allocation.name
     lacking = allocation.unit_type or "unit"
     words = {
@@ -84,17 +82,17 @@ def _words(
         reason.NO_UNIT: f"The request has no {lacking}, so it gets the control, {found.variant}.",
         reason.ERROR: f"The unit cannot be used ({found.error}), so it gets the control, {found.variant}.",
     }
-    if found.reason in words or points is None:
+    if found.reason in words or numbers is None:
         return [words.get(found.reason, f"{found.variant}, because of {found.reason}.")]
-    ramp = f"its ramp point is {points.ramp_point_ppm:,} of 1,000,000, the ramp ends at {allocation.ramp_ppm:,}"
+    ramp = f"its ramp point is {numbers.ramp_point_ppm:,} of 1,000,000, the ramp ends at {allocation.ramp_ppm:,}"
     if found.reason == reason.NOT_IN_RAMP:
         return [f"{found.unit} does not take part: {ramp}. It gets the control, {found.variant}."]
-    return [f"{found.unit} takes part: {ramp}.", _split(found, points)]
+    return [f"{found.unit} takes part: {ramp}.", _split(found, numbers)]
 
 
-def _split(found: assignment.Assignment, points: assignment.Points) -> str:
-    best = max(points.draws, key=lambda draw: draw.score)
-    others = [draw for draw in points.draws if draw is not best and draw.weight > 0]
+def _split(found: assignment.Assignment, numbers: points.Points) -> str:
+    best = max(numbers.draws, key=lambda draw: draw.score)
+    others = [draw for draw in numbers.draws if draw is not best and draw.weight > 0]
     against = ", ".join(f"{draw.variant} {draw.score:.6g}" for draw in others) or "nobody"
     chance = f"{100 * found.propensity:.4g} % of the units that take part get it"
     return f"{found.variant} has the highest score, {best.score:.6g} (against {against}); {chance}."
