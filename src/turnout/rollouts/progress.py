@@ -1,0 +1,115 @@
+"""Where a rollout stands, and how that is written into the overlay.
+
+`Progress` has the keys of `spec.traffic.ProgressSpec`; here it is a struct, so that the state machine can
+replace fields and nothing has to be validated twice. The overlay is JSON, which YAML readers take as well.
+Entries of other parts (experiments, other rollouts) are carried along untouched.
+
+Called by `states` and `controller`; pure.
+"""
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import yaml
+from msgspec import Struct
+
+from turnout.errors import StoreError
+from turnout.spec import traffic
+
+NOTE_CHARACTERS = 1000
+"""A note is cut to so many; the document allows 1,024."""
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """Where a rollout stands.
+
+    Attributes:
+        phase: The rollout's phase; progress of another phase is void.
+        share: Share of the units on the new side: a step's in ramping and holding, 1 from promoting on, else 0.
+        step: Which step that is, counted from 1; 0 before the first.
+        since: When this state began, in epoch seconds, like all times here.
+        step_since: When this step, or the bake, began; moved on by the length of every pause.
+        started: When the rollout began, for its deadline; moved on likewise.
+        counts_from: Events before this do not count; 0: all of the phase. Set when a person starts it again.
+        paused: A person holds it.
+        forced: A person promoted it: no evidence undoes that, only a person.
+        note: Why, in words.
+    """
+
+    phase: str
+    state: traffic.State = "pending"
+    share: float = 0.0
+    step: int = 0
+    since: float = 0.0
+    step_since: float = 0.0
+    started: float = 0.0
+    counts_from: float = 0.0
+    paused: bool = False
+    forced: bool = False
+    note: str = ""
+
+
+def read(content: str, rollout: str, phase: str) -> Progress | None:
+    """A rollout's progress in an overlay; None when there is none, or only of another phase.
+
+    Raises:
+        StoreError: The overlay is no mapping, or the entry has not the keys of a progress.
+    """
+    entry = _part(_part(_tree(content), "rollouts"), rollout).get("progress")
+    if entry is None:
+        return None
+    try:
+        found = msgspec.convert(entry, Progress, strict=False)
+    except msgspec.ValidationError as error:
+        raise StoreError(
+            f"the overlay's progress of rollout {rollout!r} cannot be read: {error}.",
+            hint="`turnout rollout abort` writes it anew.",
+        ) from error
+    return found if found.phase == phase else None
+
+
+def write(content: str, rollout: str, progress: Progress | None) -> str:
+    """The overlay with one rollout's progress replaced; None takes the entry out. Everything else stays.
+
+    Raises:
+        StoreError: The overlay is no mapping.
+    """
+    tree = dict(_tree(content))
+    rollouts = dict(_part(tree, "rollouts"))
+    rollouts.pop(rollout, None)
+    if progress is not None:
+        entry = msgspec.to_builtins(progress)
+        entry["share"] = _decimal(progress.share)
+        rollouts[rollout] = {"progress": entry}
+    tree.pop("rollouts", None)
+    if rollouts:
+        tree["rollouts"] = rollouts
+    return json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False) + "\n" if tree else ""
+
+
+def rollouts_of(content: str) -> tuple[str, ...]:
+    """Names of the rollouts that an overlay has an entry for."""
+    return tuple(_part(_tree(content), "rollouts"))
+
+
+def _decimal(share: float) -> float | str:
+    """A share as the document takes it: YAML 1.1 reads 1e-05 as text, and a share as text has no exponent."""
+    return share if "e" not in repr(share) else f"{Decimal(repr(share)):f}"
+
+
+def _tree(content: str) -> Mapping[str, Any]:
+    try:
+        found = yaml.safe_load(content) if content.strip() else {}
+    except yaml.YAMLError as error:
+        raise StoreError("the overlay is neither YAML nor JSON.") from error
+    if not isinstance(found, dict):
+        raise StoreError("the overlay is no mapping.", hint="Its keys are experiments and rollouts.")
+    return found
+
+
+def _part(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = tree.get(key)
+    return found if isinstance(found, dict) else {}
