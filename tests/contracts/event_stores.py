@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from turnout.events import Exposure, Outcome, Prediction
+from turnout.events import Comparison, Event, Exposure, Outcome, Prediction
 from turnout.stores import base, catalog, migrate
 from turnout.wire import Step
 
@@ -44,7 +44,7 @@ def empty_postgresql(url: str) -> str:
     """The same server without rows."""
     engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
     with engine.begin() as connection:
-        connection.exec_driver_sql("TRUNCATE exposures, predictions, outcomes, checkpoints")
+        connection.exec_driver_sql("TRUNCATE exposures, predictions, outcomes, comparisons, checkpoints")
     engine.dispose()
     return url
 
@@ -77,7 +77,7 @@ def put(store: base.EventStore) -> Put:
     """Append events in one transaction."""
     arrivals = iter(range(1_000, 100_000))
 
-    def append(*events: Exposure | Prediction | Outcome, checkpoint: base.Checkpoint | None = None) -> None:
+    def append(*events: Event, checkpoint: base.Checkpoint | None = None) -> None:
         store.append(events, checkpoint, ingested_at=float(next(arrivals)), subject=subject)
 
     return append
@@ -132,3 +132,23 @@ def prediction(request_id: str, unit: str = "", served: str = "control", **more:
 def outcome(event_id: str, *, unit: str = "", ts: float = 110.0, **more: object) -> Outcome:
     """Something that happened later."""
     return Outcome(**{"event_id": event_id, "ts": ts, "name": "kept", "unit": unit, **more})  # type: ignore[arg-type]
+
+
+def comparison(request_id: str, **more: object) -> Comparison:
+    """What a shadow did with one request."""
+    fields: dict[str, object] = {
+        "event_id": f"c-{request_id}",
+        "ts": 100.0,
+        "revision": "r1",
+        "endpoint": "reply",
+        "shadow": "next",
+        "request_id": request_id,
+        "unit": "u1",
+        "pipeline": "generation",
+        "status": "ok",
+        "error": "",
+        "latency_s": 0.004,
+        "primary_pipeline": "retrieval",
+        "primary_latency_s": 0.002,
+    }
+    return Comparison(**{**fields, **more})  # type: ignore[arg-type]

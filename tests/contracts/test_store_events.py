@@ -20,7 +20,9 @@ from turnout.stores import base
 __all__ = ["postgresql_url", "put", "sqlite_template", "store"]
 
 
-def requests(store: base.EventStore) -> int:
+def requests(store: base.EventStore, put: Put, *units: str) -> int:
+    """Predictions kept of these units, which are exposed for it: requests are counted of analysed units."""
+    put(*(exposure(unit, ts=1.0) for unit in units))
     return sum(found.requests for found in store.serving("structure", PHASE).values())
 
 
@@ -29,15 +31,15 @@ def test_an_event_that_comes_twice_is_kept_once(store: base.EventStore, put: Put
         put(exposure("u1"), prediction("q1", "u1"), outcome("o1", unit="u1"))
     put(prediction("q1", "u1"), prediction("q2", "u1"))
 
-    assert requests(store) == 2
     assert [found.count for found in store.outcome_names()] == [1]
     assert store.exposed("structure", PHASE).units == {"control": 1}
+    assert requests(store, put, "u1") == 2
 
 
 def test_an_id_that_comes_twice_in_one_batch_is_kept_once(store: base.EventStore, put: Put) -> None:
     put(prediction("q1", "u1"), prediction("q1", "u1"))
 
-    assert requests(store) == 1
+    assert requests(store, put, "u1") == 1
 
 
 def test_the_first_of_two_records_with_one_id_stays(store: base.EventStore, put: Put) -> None:
@@ -94,7 +96,7 @@ def test_any_text_is_kept(store: base.EventStore, put: Put, text: str) -> None:
     )
 
     assert store.exposed("structure", PHASE).units == {"control": 1}
-    assert requests(store) == 1
+    assert requests(store, put, text) == 1
     query = base.MetricQuery(experiment="structure", phase=PHASE, name="kept")
     assert store.metric(query) == {"control": base.MetricSum(n=1, x=1.0, xx=1.0)}
 
@@ -113,13 +115,13 @@ def test_steps_and_attributes_of_any_depth_are_kept(store: base.EventStore, put:
         exposure("u1", attributes={"a": [1, {"b": None}]}, also=(("other", "p2", "b"),)),
     )
 
-    assert requests(store) == 1
+    assert requests(store, put, "u1") == 1
 
 
 def test_a_batch_of_thousands_is_kept_whole(store: base.EventStore, put: Put) -> None:
     put(*(prediction(f"q{number}", f"u{number}") for number in range(5_000)))
 
-    assert requests(store) == 5_000
+    assert requests(store, put, *(f"u{number}" for number in range(5_000))) == 5_000
 
 
 def test_subjects_are_asked_for_units_only(store: base.EventStore) -> None:

@@ -248,13 +248,22 @@ def test_closed_windows_only(store: base.EventStore, put: Put) -> None:
 # -- serving
 
 
-def test_requests_are_counted_by_the_variant_that_served(store: base.EventStore, put: Put) -> None:
+def test_requests_are_counted_under_the_variant_their_unit_was_assigned(store: base.EventStore, put: Put) -> None:
     put(
-        prediction("q1", served="a"),
-        prediction("q2", served="a", status="deadline", error="too late"),
-        prediction("q3", served="b", variant="a", fallback=True),
-        prediction("q4", served="a", shadow=True),
-        prediction("q5", served="a", phase=OTHER_PHASE),
+        exposure("u1", "a"),
+        exposure("u2", "b"),
+        exposure("u3", "a", reason="NOT_IN_RAMP"),
+        exposure("u4", "a"),
+        exposure("u4", "b"),
+        prediction("q1", "u1", served="a"),
+        prediction("q2", "u1", served="a", status="deadline", error="too late"),
+        prediction("q3", "u2", served="a", variant="b", fallback=True),
+        prediction("q4", "u1", served="a", shadow=True),
+        prediction("q5", "u1", served="a", phase=OTHER_PHASE),
+        prediction("q6", "u1", served="a", ts=99.0),
+        prediction("q7", "u1", served="b"),  # forced upon it
+        prediction("q8", "u3", served="a"),
+        prediction("q9", "u4", served="a"),
     )
 
     found = store.serving("structure", PHASE)
@@ -269,7 +278,7 @@ def test_latency_quantiles_from_100_microseconds_on_are_right_within_a_percent(
     store: base.EventStore, put: Put
 ) -> None:
     latencies = [10 ** (-4 + 6 * at / 999) for at in range(1_000)]
-    put(*(prediction(f"q{at}", latency_s=latency) for at, latency in enumerate(latencies)))
+    put(exposure("u1"), *(prediction(f"q{at}", "u1", latency_s=latency) for at, latency in enumerate(latencies)))
 
     found = store.serving("structure", PHASE, (0.01, 0.5, 0.95, 0.99, 1.0))["control"].latency_s
 

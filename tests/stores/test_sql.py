@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import autogenerate, config, migration, script
 
 from turnout.errors import StoreError
-from turnout.events import Exposure, Outcome, Prediction
+from turnout.events import Comparison, Exposure, Outcome, Prediction
 from turnout.stores import base, catalog, databases, migrate, tables
 from turnout.wire import Step
 
@@ -75,7 +75,7 @@ def test_the_head_is_the_newest_version_there_is() -> None:
 
 
 def test_columns_are_the_records_fields_and_two_more() -> None:
-    for table, record in ((tables.exposures, Exposure), (tables.predictions, Prediction), (tables.outcomes, Outcome)):
+    for table, record in zip(tables.EVENTS, (Exposure, Prediction, Outcome, Comparison), strict=True):
         assert table.columns.keys() == [*record.__struct_fields__, "ingested_at", "subject"]
 
 
@@ -219,6 +219,7 @@ def test_containers_are_json_in_their_columns(url: str, path: Path) -> None:
         steps=[step],
         fallback=True,
         worker="w1",
+        also=(("colours", "p2", "red"),),
     )
     store.append([event], None, ingested_at=5.0, subject=subject)
     store.close()
@@ -230,7 +231,9 @@ def test_containers_are_json_in_their_columns(url: str, path: Path) -> None:
 
     assert json.loads(row["models"]) == ["rank-v2@aa"]
     assert json.loads(row["steps"]) == [["rank", "rank-v2", "aa", 0.0, 0.5, 0.0, 0.0, 1, 8, ""]]
-    simple = {name: value for name, value in row.items() if name not in ("models", "steps", "ingested_at", "subject")}
+    assert json.loads(row["also"]) == [["colours", "p2", "red"]]
+    others = ("models", "steps", "also", "ingested_at", "subject")
+    simple = {name: value for name, value in row.items() if name not in others}
     assert simple == {name: getattr(event, name) for name in simple}
 
 

@@ -4,9 +4,12 @@
 what stands here. All methods block: the recorder and the reports run outside of any event loop.
 """
 
+import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from turnout.errors import StoreError
@@ -278,11 +281,11 @@ class Lateness(Struct, frozen=True, kw_only=True):
 
 
 class Serving(Struct, frozen=True, kw_only=True):
-    """Requests that one variant answered.
+    """Requests of the units that were assigned one variant, from their first exposure on.
 
     Attributes:
         errors: Requests whose status is not "ok".
-        fallbacks: Requests this variant answered in place of the assigned one.
+        fallbacks: Requests that control answered in place of this variant.
         latency_s: Quantile -> seconds, of all requests.
     """
 
@@ -305,6 +308,47 @@ class OutcomeName(Struct, frozen=True, kw_only=True):
     unmatched: int
     first_ts: float
     last_ts: float
+
+
+def threshold(query: SignalQuery) -> float:
+    """Its threshold; having none is the caller's mistake."""
+    assert query.threshold_s is not None, "share_over needs threshold_s"
+    return query.threshold_s
+
+
+def ranks(n: int, quantile: float, alpha: float) -> tuple[int, int, int]:
+    """Ranks from 1 to n of a quantile's lower end, itself and its upper end.
+
+    Source: EXPERIMENTS.md §3.1; `experiments/estimates.quantile_ranks` is the same, on a higher floor.
+    """
+    half = statistics.NormalDist().inv_cdf(1 - alpha / 2) * math.sqrt(quantile * (1 - quantile) / n)
+    low, high = math.floor(n * (quantile - half)), math.ceil(n * (quantile + half))
+    return max(low, 1), min(max(math.ceil(n * quantile), 1), n), min(high, n)
+
+
+def also_prefix(experiment: str, phase: str) -> str:
+    """How an assignment to this phase begins in the JSON text of an event's `also`; the variant's name follows."""
+    return msgspec.json.encode([experiment, phase, ""]).decode().removesuffix('"]')
+
+
+def metric(unit_sums: Callable[[UnitQuery], Sequence[UnitSums]], query: MetricQuery) -> dict[str, MetricSum]:
+    """`EventStore.metric` by way of `unit_sums`."""
+    found = unit_sums(
+        UnitQuery(
+            experiment=query.experiment,
+            phase=query.phase,
+            outcome=query.name,
+            kind=query.kind,
+            window_s=query.window_s,
+            as_of=query.as_of,
+        )
+    )
+    sums: dict[str, MetricSum] = {}
+    for one in found:
+        if one.closed or not query.closed_only:
+            so_far = sums.get(one.variant, MetricSum(n=0, x=0.0, xx=0.0))
+            sums[one.variant] = MetricSum(n=so_far.n + one.n, x=so_far.x + one.y, xx=so_far.xx + one.yy)
+    return sums
 
 
 class EventStore(Protocol):
@@ -341,9 +385,9 @@ class EventStore(Protocol):
         """Sufficient statistics by assigned variant."""
 
     def serving(
-        self, experiment: str, phase: str, quantiles: Sequence[float] = (0.5, 0.95, 0.99)
+        self, experiment: str, phase: str, quantiles: Sequence[float] = LATENCY_QUANTILES
     ) -> dict[str, Serving]:
-        """Requests by the variant that served them."""
+        """Requests of analysed units by assigned variant; shadow requests are in none."""
 
     def unit_sums(self, query: UnitQuery) -> list[UnitSums]:
         """Sufficient statistics by assigned variant, bucket and whether the window closed, in that order."""

@@ -31,6 +31,7 @@ class MemoryStore:
         self._exposures: dict[str, Exposure] = {}
         self._predictions: dict[str, Prediction] = {}
         self._outcomes: dict[tuple[str, str], tuple[float, Outcome]] = {}
+        self._comparisons: dict[str, Comparison] = {}
         self._subjects: dict[str, str] = {}
         self._checkpoints: dict[str, int] = {}
 
@@ -45,7 +46,8 @@ class MemoryStore:
         """See `base.EventStore.append`."""
         if self._read_only:
             raise StoreError("this store was opened to read.")
-        if len(self._exposures) + len(self._predictions) + len(self._outcomes) + len(events) > self._limit_events:
+        kept = (self._exposures, self._predictions, self._outcomes, self._comparisons)
+        if sum(len(events) for events in kept) + len(events) > self._limit_events:
             raise StoreError(f"the memory store is full: {self._limit_events} events.", hint="Use sqlite:///PATH.")
         for at, event in enumerate(events):
             if isinstance(event, Exposure):
@@ -54,7 +56,9 @@ class MemoryStore:
                 # What a segment would make of it: the trace's list is the request's own.
                 frozen = msgspec.structs.replace(event, steps=list(event.steps))
                 self._predictions.setdefault(event.event_id, frozen)
-            elif not isinstance(event, Comparison):
+            elif isinstance(event, Comparison):
+                self._comparisons.setdefault(event.event_id, event)
+            else:
                 self._outcomes.setdefault((event.project, event.event_id), (ingested_at + at * _ARRIVAL_S, event))
             if event.unit:
                 self._subjects[event.unit] = subject(event.unit)
@@ -101,49 +105,130 @@ class MemoryStore:
 
     def metric(self, query: base.MetricQuery) -> dict[str, base.MetricSum]:
         """See `base.EventStore.metric`."""
-        as_of = math.inf if query.as_of is None else query.as_of
-        events = [event for event in self._met(query.experiment, query.phase) if event.ts < as_of]
-        variants = _variants_by_unit(events)
-        first: dict[str, Exposure] = {}
-        for event in sorted(events, key=lambda event: -event.ts):
-            if event.reason in base.ANALYSED and len(variants[event.unit]) == 1:
-                first[event.unit] = event
-        if query.closed_only:
-            first = {unit: event for unit, event in first.items() if event.ts <= as_of - query.window_s}
-        values: defaultdict[str, list[float]] = defaultdict(list)
-        for outcome in self._standing():
-            exposure = first.get(self._unit_of(outcome, query))
-            if outcome.name == query.name and exposure is not None and outcome.ts < as_of:
-                in_window = exposure.ts <= outcome.ts < exposure.ts + query.window_s
-                if in_window and (not outcome.unit_type or outcome.unit_type == exposure.unit_type):
-                    values[exposure.unit].append(outcome.value)
-        sums: defaultdict[str, list[float]] = defaultdict(list)
-        for unit, exposure in first.items():
-            found = values[unit]
-            sums[exposure.variant].append(float(any(found)) if query.kind == "conversion" else sum(found))
-        return {
-            variant: base.MetricSum(n=len(xs), x=float(sum(xs)), xx=float(sum(x * x for x in xs)))
-            for variant, xs in sums.items()
-        }
+        return base.metric(self.unit_sums, query)
+
+    def unit_sums(self, query: base.UnitQuery) -> list[base.UnitSums]:
+        """See `base.EventStore.unit_sums`."""
+        cells: defaultdict[tuple[str, int, bool], list[_Unit]] = defaultdict(list)
+        for unit in self._measured(query):
+            cells[unit.first.variant, math.floor(unit.first.ts / query.bucket_s), unit.closed].append(unit)
+        return [
+            base.UnitSums(
+                variant=variant,
+                bucket=bucket,
+                closed=closed,
+                n=len(units),
+                y=sum(u.y for u in units),
+                yy=sum(u.y * u.y for u in units),
+                d=sum(u.d for u in units),
+                dd=sum(u.d * u.d for u in units),
+                yd=sum(u.y * u.d for u in units),
+                x=sum(u.x for u in units),
+                xx=sum(u.x * u.x for u in units),
+                xy=sum(u.x * u.y for u in units),
+                xd=sum(u.x * u.d for u in units),
+                n_x=sum(u.seen for u in units),
+            )
+            for (variant, bucket, closed), units in sorted(cells.items())
+        ]
+
+    def unit_values(self, query: base.UnitQuery, limit: int) -> base.UnitValues:
+        """See `base.EventStore.unit_values`."""
+        units = sorted(self._measured(query), key=lambda unit: self._subjects[unit.first.unit])
+        first = units[:limit]
+        return base.UnitValues(
+            subjects=[self._subjects[unit.first.unit] for unit in first],
+            variants=[unit.first.variant for unit in first],
+            sub_buckets=[unit.first.sub_bucket for unit in first],
+            t0=[unit.first.ts for unit in first],
+            closed=[unit.closed for unit in first],
+            y=[unit.y for unit in first],
+            d=[unit.d for unit in first],
+            x=[unit.x for unit in first],
+            total=len(units),
+        )
+
+    def signal_sums(self, query: base.SignalQuery) -> list[base.SignalSums]:
+        """See `base.EventStore.signal_sums`."""
+        since = -math.inf if query.since is None else query.since
+        cells: defaultdict[tuple[str, int, int], list[float]] = defaultdict(list)
+        for first, request in self._requests(query.experiment, query.phase, query.as_of):
+            if request.ts >= since:
+                cell = first.variant, first.sub_bucket, math.floor(request.ts / query.bucket_s)
+                cells[cell].append(_signal(request, query))
+        return [
+            base.SignalSums(variant=variant, sub_bucket=sub_bucket, bucket=bucket, s=sum(values), c=len(values))
+            for (variant, sub_bucket, bucket), values in sorted(cells.items())
+        ]
+
+    def signal_ranks(
+        self, experiment: str, phase: str, quantile: float, alpha: float, as_of: float | None = None
+    ) -> dict[str, base.Ranks]:
+        """See `base.EventStore.signal_ranks`."""
+        per_unit: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+        for first, request in self._requests(experiment, phase, as_of):
+            per_unit[first.variant, first.unit].append(request.latency_s)
+        means: defaultdict[str, list[float]] = defaultdict(list)
+        for (variant, _), latencies in per_unit.items():
+            means[variant].append(sum(latencies) / len(latencies))
+        found = {}
+        for variant, values in sorted(means.items()):
+            n = len(values)
+            low, middle, high = (sorted(values)[place - 1] for place in base.ranks(n, quantile, alpha))
+            found[variant] = base.Ranks(n=n, low=low, value=middle, high=high)
+        return found
 
     def serving(
-        self, experiment: str, phase: str, quantiles: Sequence[float] = (0.5, 0.95, 0.99)
+        self, experiment: str, phase: str, quantiles: Sequence[float] = base.LATENCY_QUANTILES
     ) -> dict[str, base.Serving]:
         """See `base.EventStore.serving`."""
         by_variant: defaultdict[str, list[Prediction]] = defaultdict(list)
-        for event in self._served(experiment, phase):
-            if not event.shadow:
-                by_variant[event.served].append(event)
-        found = {}
-        for served, events in by_variant.items():
-            latencies = sorted(event.latency_s for event in events)
-            found[served] = base.Serving(
+        for first, request in self._requests(experiment, phase, None):
+            by_variant[first.variant].append(request)
+        return {
+            variant: base.Serving(
                 requests=len(events),
                 errors=sum(event.status != "ok" for event in events),
                 fallbacks=sum(event.fallback for event in events),
-                latency_s={q: latencies[max(math.ceil(q * len(latencies)), 1) - 1] for q in quantiles},
+                latency_s=_quantiles([event.latency_s for event in events], quantiles),
             )
-        return found
+            for variant, events in by_variant.items()
+        }
+
+    def exposure_days(self, experiment: str, phase: str, bucket_s: float = base.DAY_S) -> list[base.ExposureDay]:
+        """See `base.EventStore.exposure_days`."""
+        firsts = self._firsts(experiment, phase, None).values()
+        counts = Counter((math.floor(first.ts / bucket_s), first.variant) for first in firsts)
+        return [
+            base.ExposureDay(bucket=bucket, variant=variant, units=units)
+            for (bucket, variant), units in sorted(counts.items())
+        ]
+
+    def comparisons(self, shadow: str, since: float = 0.0) -> base.Compared:
+        """See `base.EventStore.comparisons`."""
+        runs = [run for run in self._comparisons.values() if run.shadow == shadow and run.ts >= since]
+        differences = [run.difference for run in runs if run.difference is not None]
+        return base.Compared(
+            runs=len(runs),
+            statuses=Counter(run.status for run in runs),
+            agreed=sum(run.agree is True for run in runs),
+            disagreed=sum(run.agree is False for run in runs),
+            differences=len(differences),
+            difference_mean=sum(differences) / len(differences) if differences else None,
+            difference_max=max(differences, default=None),
+            latency_s=_quantiles([run.latency_s for run in runs if run.status == "ok"], base.LATENCY_QUANTILES),
+            primary_latency_s=_quantiles([run.primary_latency_s for run in runs], base.LATENCY_QUANTILES),
+            first_ts=min((run.ts for run in runs), default=None),
+            last_ts=max((run.ts for run in runs), default=None),
+        )
+
+    def lateness(self, name: str) -> base.Lateness | None:
+        """See `base.EventStore.lateness`."""
+        late = [max(arrival - o.ts, 0.0) for arrival, o in self._outcomes.values() if o.name == name]
+        if not late:
+            return None
+        found = _quantiles(late, (0.5, 0.99))
+        return base.Lateness(count=len(late), p50_s=found[0.5], p99_s=found[0.99])
 
     def outcome_names(self) -> list[base.OutcomeName]:
         """See `base.EventStore.outcome_names`."""
@@ -188,7 +273,61 @@ class MemoryStore:
             )
         ]
 
-    def _unit_of(self, outcome: Outcome, query: base.MetricQuery) -> str:
+    def _firsts(self, experiment: str, phase: str, as_of: float | None) -> dict[str, Exposure]:
+        """First exposures of analysed units that were seen in one variant alone, by unit."""
+        until = math.inf if as_of is None else as_of
+        events = [event for event in self._met(experiment, phase) if event.ts < until]
+        variants = _variants_by_unit(events)
+        first: dict[str, Exposure] = {}
+        for event in sorted(events, key=lambda event: -event.ts):
+            if event.reason in base.ANALYSED and len(variants[event.unit]) == 1:
+                first[event.unit] = event
+        return first
+
+    def _measured(self, query: base.UnitQuery) -> list["_Unit"]:
+        """Analysed units with their values."""
+        as_of = math.inf if query.as_of is None else query.as_of
+        cap = math.inf if query.cap is None else query.cap
+        found: defaultdict[str, list[Outcome]] = defaultdict(list)
+        for outcome in self._standing():
+            if outcome.name in (query.outcome, query.per if query.kind == "ratio" else "") and outcome.ts < as_of:
+                found[self._unit_of(outcome, query)].append(outcome)
+        units = []
+        for unit, first in self._firsts(query.experiment, query.phase, query.as_of).items():
+            theirs = [o for o in found[unit] if o.project == first.project and _same_type(o, first)]
+            after = [o for o in theirs if first.ts <= o.ts < first.ts + query.window_s]
+            before = [o for o in theirs if first.ts - (query.covariate_s or 0.0) <= o.ts < first.ts]
+            units.append(
+                _Unit(
+                    first=first,
+                    closed=first.ts <= as_of - query.window_s - query.lateness_s,
+                    y=min(_value(after, query), cap),
+                    d=_denominator(after, query),
+                    x=min(_value(before, query), cap),
+                    x_d=_denominator(before, query),
+                    seen=bool(before),
+                )
+            )
+        if query.kind == "ratio":
+            x_d = sum(unit.x_d for unit in units)
+            r = sum(unit.x for unit in units) / x_d if x_d else 0.0
+            units = [msgspec.structs.replace(unit, x=unit.x - r * unit.x_d) for unit in units]
+        return units
+
+    def _requests(self, experiment: str, phase: str, as_of: float | None) -> list[tuple[Exposure, Prediction]]:
+        """Requests under an analysed assignment, each with its unit's first exposure."""
+        until = math.inf if as_of is None else as_of
+        firsts = self._firsts(experiment, phase, as_of)
+        found = []
+        for request in self._predictions.values():
+            first = firsts.get(request.unit or request.event_id)
+            if first is not None and not request.shadow and first.ts <= request.ts < until:
+                assigned = [(request.experiment, request.phase, request.variant), *request.also]
+                if (experiment, phase, first.variant) in assigned:
+                    found.append((first, request))
+        return found
+
+    def _unit_of(self, outcome: Outcome, query: base.UnitQuery) -> str:
         if outcome.unit:
             return outcome.unit
         prediction = self._predictions.get(outcome.request_id)
@@ -196,6 +335,48 @@ class MemoryStore:
             return prediction.unit
         met = [e.unit for e in self._met(query.experiment, query.phase) if e.request_id == outcome.request_id]
         return min(met, default=outcome.request_id)
+
+
+class _Unit(msgspec.Struct, frozen=True, kw_only=True):
+    """One analysed unit; see `base.UnitSums` for y, d and x. `x_d` is the denominator before t0."""
+
+    first: Exposure
+    closed: bool
+    y: float
+    d: float
+    x: float
+    x_d: float
+    seen: bool
+
+
+def _same_type(outcome: Outcome, first: Exposure) -> bool:
+    return not outcome.unit_type or not first.unit_type or outcome.unit_type == first.unit_type
+
+
+def _value(outcomes: Sequence[Outcome], query: base.UnitQuery) -> float:
+    """A unit's value, from its outcomes of one stretch of time."""
+    values = [outcome.value for outcome in outcomes if outcome.name == query.outcome]
+    if query.kind == "conversion":
+        return float(any(values))
+    return float(len(values) if query.kind == "count" else sum(values))
+
+
+def _denominator(outcomes: Sequence[Outcome], query: base.UnitQuery) -> float:
+    of_ratio = query.kind == "ratio"
+    return float(sum(outcome.value for outcome in outcomes if of_ratio and outcome.name == query.per))
+
+
+def _signal(request: Prediction, query: base.SignalQuery) -> float:
+    if query.signal == "latency":
+        over = query.kind == "share_over"
+        return float(request.latency_s > base.threshold(query)) if over else request.latency_s
+    return float(request.fallback or (query.signal == "error" and request.status != "ok"))
+
+
+def _quantiles(values: Sequence[float], wanted: Sequence[float]) -> dict[float, float]:
+    """The smallest value with rank >= q n; nothing from nothing."""
+    ascending = sorted(values)
+    return {q: ascending[max(math.ceil(q * len(ascending)), 1) - 1] for q in wanted if ascending}
 
 
 def _variants_by_unit(events: Sequence[Exposure]) -> dict[str, set[str]]:

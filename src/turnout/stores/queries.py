@@ -1,23 +1,33 @@
-"""What reports ask, as SQL that SQLite and PostgreSQL both take. All names in braces are ours, all values are bound.
+"""What reports ask, as SQL that SQLite, PostgreSQL and DuckDB all take. Names in braces are ours, values are bound.
 
-Read by `sql.py` only; `memory.py` says the same in Python, and the contract suite holds both to it.
+Read by `answers.py` only; `memory.py` says the same in Python, and the contract suite holds all to it.
 """
+
+from collections.abc import Mapping
 
 ANALYSED = "reason IN ('SPLIT', 'EXTERNAL')"
 
+DIALECTS: Mapping[str, Mapping[str, str]] = {
+    "sqlite": {"floor": "CAST(", "end": " AS INTEGER)", "find": "instr"},  # times are positive: cut is floor
+    "postgresql": {"floor": "CAST(FLOOR(", "end": ") AS BIGINT)", "find": "strpos"},
+    "duckdb": {"floor": "CAST(FLOOR(", "end": ") AS BIGINT)", "find": "strpos"},
+}
+"""What stands for `{floor}X{end}` and `{find}(TEXT, PART)`."""
+
 _UNITS = f"""
 units AS MATERIALIZED (
-  SELECT unit, MIN(unit_type) AS unit_type, MIN(variant) AS variant, MIN(ts) AS t0
+  SELECT unit, MIN(unit_type) AS unit_type, MIN(project) AS project, MIN(variant) AS variant,
+         MIN(sub_bucket) AS sub_bucket, MIN(subject) AS subject, MIN(ts) AS t0
   FROM exposures
   WHERE experiment = :experiment AND phase = :phase AND {ANALYSED} AND ts < :as_of
   GROUP BY unit
-  HAVING MIN(variant) = MAX(variant) AND MIN(ts) <= :latest_start
+  HAVING MIN(variant) = MAX(variant)
 )"""  # noqa: S608
 """Analysed units with their first exposure; a unit seen in two variants belongs to none."""
 
 _EFFECTIVE = """
 effective AS MATERIALIZED (
-  SELECT o.ts, o.value, o.unit_type,
+  SELECT o.ts, o.name, o.value, o.unit_type, o.project,
          CASE WHEN o.unit <> '' THEN o.unit ELSE COALESCE(
            (SELECT NULLIF(p.unit, '') FROM predictions p WHERE p.event_id = o.request_id), x.unit, o.request_id
          ) END AS unit
@@ -26,7 +36,7 @@ effective AS MATERIALIZED (
     SELECT request_id, MIN(unit) AS unit FROM exposures
     WHERE experiment = :experiment AND phase = :phase GROUP BY request_id
   ) x ON x.request_id = o.request_id AND o.unit = ''
-  WHERE o.name = :name AND o.ts < :as_of
+  WHERE o.name IN (:outcome, :per) AND o.ts < :as_of
     AND NOT EXISTS (
       SELECT 1 FROM outcomes c
       WHERE c.correction_of = o.event_id AND c.correction_of <> '' AND c.project = o.project
@@ -43,24 +53,158 @@ as its exposure says (predictions may be sampled), else to the request itself (i
 Materialized, because SQLite would otherwise walk all outcomes again for each unit.
 """
 
-METRIC = f"""
-WITH {_UNITS}, {_EFFECTIVE},
+_DOUBLE = "DOUBLE PRECISION"
+
+_VALUED = f"""
 sums AS MATERIALIZED (
-  SELECT u.unit, {{value}} AS x
+  SELECT u.unit,
+         {{y}} AS y,
+         SUM(CASE WHEN e.ts >= u.t0 AND e.name = :per THEN e.value END) AS d,
+         {{x}} AS x,
+         SUM(CASE WHEN e.ts < u.t0 AND e.name = :per THEN e.value END) AS xd,
+         MAX(CASE WHEN e.ts < u.t0 THEN 1 ELSE 0 END) AS seen
   FROM units u JOIN effective e
-    ON e.unit = u.unit AND e.ts >= u.t0 AND e.ts < u.t0 + :window_s
+    ON e.unit = u.unit AND e.project = u.project AND e.ts >= u.t0 - :covariate_s AND e.ts < u.t0 + :window_s
    AND (e.unit_type = '' OR u.unit_type = '' OR e.unit_type = u.unit_type)
   GROUP BY u.unit
-)
-SELECT u.variant, COUNT(*), SUM(COALESCE(s.x, 0.0)), SUM(COALESCE(s.x, 0.0) * COALESCE(s.x, 0.0))
-FROM units u LEFT JOIN sums s ON s.unit = u.unit
-GROUP BY u.variant
+),
+capped AS MATERIALIZED (
+  SELECT u.variant, u.subject, u.sub_bucket, u.t0,
+         {{floor}}u.t0 / :bucket_s{{end}} AS bucket,
+         CASE WHEN u.t0 <= :closed_start THEN 1 ELSE 0 END AS closed,
+         CAST(COALESCE(CASE WHEN s.y > :cap THEN :cap ELSE s.y END, 0) AS {_DOUBLE}) AS y,
+         CAST(COALESCE(s.d, 0) AS {_DOUBLE}) AS d,
+         CAST(COALESCE(CASE WHEN s.x > :cap THEN :cap ELSE s.x END, 0) AS {_DOUBLE}) AS x,
+         CAST(COALESCE(s.xd, 0) AS {_DOUBLE}) AS xd,
+         COALESCE(s.seen, 0) AS seen
+  FROM units u LEFT JOIN sums s ON s.unit = u.unit
+),
+valued AS (
+  SELECT variant, subject, sub_bucket, t0, bucket, closed, y, d, seen,
+         x - xd * (SELECT COALESCE(SUM(x) / NULLIF(SUM(xd), 0), 0) FROM capped) AS x
+  FROM capped
+)"""  # noqa: S608
+"""A row per analysed unit: its value, denominator and covariate.
+
+A ratio's covariate is what its units' numerators exceeded the common ratio by before t0: mean 0 by
+construction, so 0 for a unit without past is the mean of the others. Without `per` all of `xd` is 0.
+"""
+
+UNIT_SUMS = f"""
+WITH {_UNITS}, {_EFFECTIVE}, {_VALUED}
+SELECT variant, bucket, closed, COUNT(*), SUM(y), SUM(y * y), SUM(d), SUM(d * d), SUM(y * d),
+       SUM(x), SUM(x * x), SUM(x * y), SUM(x * d), SUM(seen)
+FROM valued GROUP BY variant, bucket, closed ORDER BY variant, bucket, closed
 """  # noqa: S608
 
-VALUE = {
-    "conversion": "MAX(CASE WHEN e.value <> 0 THEN 1.0 ELSE 0.0 END)",
-    "mean": "SUM(e.value)",
+UNIT_VALUES = f"""
+WITH {_UNITS}, {_EFFECTIVE}, {_VALUED}
+SELECT subject, variant, sub_bucket, t0, closed, y, d, x, COUNT(*) OVER () AS total
+FROM valued ORDER BY subject LIMIT :at_most
+"""  # noqa: S608
+
+
+def value(kind: str, when: str) -> str:
+    """SQL for a unit's value over the outcomes that fulfil a condition."""
+    chosen = f"{when} AND e.name = :outcome"
+    return {
+        "conversion": f"MAX(CASE WHEN {chosen} AND e.value <> 0 THEN 1 ELSE 0 END)",
+        "mean": f"SUM(CASE WHEN {chosen} THEN e.value END)",
+        "count": f"SUM(CASE WHEN {chosen} THEN 1 ELSE 0 END)",
+        "ratio": f"SUM(CASE WHEN {chosen} THEN e.value END)",
+    }[kind]
+
+
+def latency_us(column: str) -> str:
+    """SQL for a latency in whole microseconds, rounded to at most 1 % of it: the database counts, nothing is sorted."""
+    return f"""CASE WHEN {column} < 0.01 THEN CAST(ROUND({column} * 1e6) AS BIGINT)
+            WHEN {column} < 1 THEN CAST(ROUND({column} * 1e4) AS BIGINT) * 100
+            ELSE CAST(ROUND({column} * 1e2) AS BIGINT) * 10000 END"""
+
+
+_BELONGS = """u.unit = CASE WHEN p.unit <> '' THEN p.unit ELSE p.event_id END
+    AND p.ts >= u.t0 AND p.ts >= :since AND p.ts < :as_of AND NOT p.shadow"""
+
+_REQUESTS = f"""
+requests AS (
+  SELECT u.unit, u.variant, u.sub_bucket, p.ts, p.latency_s, p.status, p.fallback
+  FROM units u JOIN predictions p ON {_BELONGS} AND p.variant = u.variant
+  WHERE p.experiment = :experiment AND p.phase = :phase AND p.experiment <> ''
+  UNION ALL
+  SELECT u.unit, u.variant, u.sub_bucket, p.ts, p.latency_s, p.status, p.fallback
+  FROM units u JOIN predictions p ON {_BELONGS} AND {{find}}(p.also, :also || u.variant || '"]') > 0
+  WHERE p.also <> '[]'
+)"""  # noqa: S608
+"""Requests of analysed units under the variant they were assigned, from their first exposure on.
+
+The second half are those where another experiment chose the pipeline and this one's assignment is in
+`also`, JSON of (experiment, phase, variant); :also is the beginning of such an entry.
+"""
+
+SIGNAL_SUMS = f"""
+WITH {_UNITS}, {_REQUESTS}
+SELECT variant, sub_bucket, {{floor}}ts / :bucket_s{{end}} AS bucket, SUM({{signal}}), COUNT(*)
+FROM requests GROUP BY variant, sub_bucket, bucket ORDER BY variant, sub_bucket, bucket
+"""  # noqa: S608
+
+_LOST = "status <> 'ok' OR fallback"
+
+SIGNALS = {
+    ("latency", "mean"): "latency_s",
+    ("latency", "share_over"): "CASE WHEN latency_s > :threshold_s THEN 1 ELSE 0 END",
+    ("error", "share"): f"CASE WHEN {_LOST} THEN 1 ELSE 0 END",
+    ("fallback", "share"): "CASE WHEN fallback THEN 1 ELSE 0 END",
 }
+"""A request's value by (signal, kind)."""
+
+UNITS_WITH_REQUESTS = f"""
+WITH {_UNITS}, {_REQUESTS}
+SELECT variant, COUNT(DISTINCT unit) FROM requests GROUP BY variant ORDER BY variant
+"""  # noqa: S608
+
+RANKED = f"""
+WITH {_UNITS}, {_REQUESTS},
+ranked AS (
+  SELECT variant, mean_s, ROW_NUMBER() OVER (PARTITION BY variant ORDER BY mean_s) AS place
+  FROM (SELECT unit, variant, AVG(latency_s) AS mean_s FROM requests GROUP BY unit, variant) per_unit
+)
+SELECT variant, place, mean_s FROM ranked WHERE {{places}}
+"""  # noqa: S608
+
+EXPOSURE_DAYS = f"""
+WITH {_UNITS}
+SELECT {{floor}}t0 / :bucket_s{{end}} AS bucket, variant, COUNT(*)
+FROM units GROUP BY bucket, variant ORDER BY bucket, variant
+"""  # noqa: S608
+
+SERVING = f"""
+WITH {_UNITS}, {_REQUESTS}
+SELECT variant, {latency_us("latency_s")} AS latency_us,
+       COUNT(*), SUM(CASE WHEN status <> 'ok' THEN 1 ELSE 0 END), SUM(CASE WHEN fallback THEN 1 ELSE 0 END)
+FROM requests GROUP BY variant, latency_us
+"""  # noqa: S608
+
+COMPARED = """
+SELECT status, COUNT(*), SUM(CASE WHEN agree THEN 1 ELSE 0 END), SUM(CASE WHEN NOT agree THEN 1 ELSE 0 END),
+       COUNT(difference), SUM(difference), MAX(difference), MIN(ts), MAX(ts)
+FROM comparisons WHERE shadow = :shadow AND ts >= :since GROUP BY status ORDER BY status
+"""
+
+COMPARED_LATENCIES = f"""
+SELECT 0 AS side, {latency_us("latency_s")} AS latency_us, COUNT(*) FROM comparisons
+WHERE shadow = :shadow AND ts >= :since AND status = 'ok' GROUP BY latency_us
+UNION ALL
+SELECT 1 AS side, {latency_us("primary_latency_s")} AS latency_us, COUNT(*) FROM comparisons
+WHERE shadow = :shadow AND ts >= :since GROUP BY latency_us
+"""  # noqa: S608
+
+LATENESS = """
+SELECT CASE WHEN late_s <= 0 THEN 0 WHEN late_s < 10 THEN CAST(ROUND(late_s * 1e2) AS BIGINT) * 10
+            WHEN late_s < 1000 THEN CAST(ROUND(late_s) AS BIGINT) * 1000
+            ELSE CAST(ROUND(late_s / 60) AS BIGINT) * 60000 END AS late_ms, COUNT(*)
+FROM (SELECT ingested_at - ts AS late_s FROM outcomes WHERE name = :name) arrived GROUP BY late_ms
+"""
+"""Rounded to 10 ms, seconds or minutes: 5 % at most where it matters."""
 
 PHASES = """
 SELECT phase, MIN(ts), MAX(ts), COUNT(DISTINCT unit) FROM exposures
@@ -81,18 +225,6 @@ SELECT reason, COUNT(DISTINCT CASE WHEN unit = '' THEN request_id ELSE unit END)
 WHERE experiment = :experiment AND phase = :phase GROUP BY reason
 """
 """Without a unit each request counts, else a flood of them would look like one."""
-
-SERVING = """
-SELECT served,
-       CASE WHEN latency_s < 0.01 THEN CAST(ROUND(latency_s * 1e6) AS BIGINT)
-            WHEN latency_s < 1 THEN CAST(ROUND(latency_s * 1e4) AS BIGINT) * 100
-            ELSE CAST(ROUND(latency_s * 1e2) AS BIGINT) * 10000 END AS latency_us,
-       COUNT(*), SUM(CASE WHEN status <> 'ok' THEN 1 ELSE 0 END), SUM(CASE WHEN fallback THEN 1 ELSE 0 END)
-FROM predictions
-WHERE experiment = :experiment AND phase = :phase AND NOT shadow
-GROUP BY served, latency_us
-"""
-"""Latencies rounded to at most 1 % of their value: the database counts, nothing is sorted per request."""
 
 OUTCOME_NAMES = """
 SELECT o.name, COUNT(*), MIN(o.ts), MAX(o.ts),

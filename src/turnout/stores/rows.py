@@ -15,7 +15,7 @@ from turnout.stores.base import Subject
 
 Row = tuple[Any, ...]
 
-_MODELS, _STEPS = (Prediction.__struct_fields__.index(name) for name in ("models", "steps"))
+_MODELS, _STEPS, _LAST = (Prediction.__struct_fields__.index(name) for name in ("models", "steps", "also"))
 _ALSO, _ATTRIBUTES = (Exposure.__struct_fields__.index(name) for name in ("also", "attributes"))
 _ARRIVAL_S = 1e-6
 """Distance of `ingested_at` within one batch: "the latest wins" then also holds inside of a batch."""
@@ -33,6 +33,7 @@ def rows(events: Sequence[Event], ingested_at: float, subject: Subject) -> dict[
     exposures: list[Row] = []
     predictions: list[Row] = []
     outcomes: list[Row] = []
+    comparisons: list[Row] = []
     for at, event in enumerate(events):
         arrival = ingested_at + at * _ARRIVAL_S
         if isinstance(event, Prediction):
@@ -42,16 +43,18 @@ def rows(events: Sequence[Event], ingested_at: float, subject: Subject) -> dict[
                 text = models_text[models] = dumps(models).decode()
             row = astuple(event)
             steps = dumps(event.steps).decode()
-            head, middle, tail = row[:_MODELS], row[_MODELS + 1 : _STEPS], row[_STEPS + 1 : -1]  # no column for `also`
-            predictions.append((*head, text, *middle, steps, *tail, arrival, subject(event.unit)))
+            also = dumps(event.also).decode() if event.also else "[]"
+            head, middle, tail = row[:_MODELS], row[_MODELS + 1 : _STEPS], row[_STEPS + 1 : _LAST]
+            predictions.append((*head, text, *middle, steps, *tail, also, arrival, subject(event.unit)))
         elif isinstance(event, Exposure):
             row = astuple(event)
             also, attributes = dumps(event.also).decode(), dumps(event.attributes).decode()
             head, tail = row[:_ALSO], row[_ATTRIBUTES + 1 :]
             exposures.append((*head, also, attributes, *tail, arrival, subject(event.unit)))
-        elif not isinstance(event, Comparison):  # no table yet
-            outcomes.append((*astuple(event), arrival, subject(event.unit)))
-    named = {"exposures": exposures, "predictions": predictions, "outcomes": outcomes}
+        else:
+            table = comparisons if isinstance(event, Comparison) else outcomes
+            table.append((*astuple(event), arrival, subject(event.unit)))
+    named = {"exposures": exposures, "predictions": predictions, "outcomes": outcomes, "comparisons": comparisons}
     return {name: table for name, table in named.items() if table}
 
 

@@ -5,7 +5,6 @@ read-only. Rows go through `exec_driver_sql` as tuples: building statements per 
 more than SQLite itself.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,10 +13,7 @@ import sqlalchemy as sa
 
 from turnout.errors import StoreError
 from turnout.events import Event
-from turnout.stores import base, databases, queries, rows, tables
-
-FOREVER = 1e12
-"""A time after every event."""
+from turnout.stores import answers, base, databases, rows, tables
 
 
 def _insert(table: sa.Table, dialect: sa.Dialect) -> str:
@@ -31,21 +27,7 @@ def _insert(table: sa.Table, dialect: sa.Dialect) -> str:
     return f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source} ON CONFLICT DO NOTHING"  # noqa: S608
 
 
-def _quantiles(counts: Sequence[tuple[int, int]], wanted: Sequence[float]) -> dict[float, float]:
-    """Quantiles in seconds of ascending (microseconds, how many) pairs: the smallest value with rank >= q n."""
-    total = sum(count for _, count in counts)
-    found = {}
-    for quantile in wanted:
-        left = max(math.ceil(quantile * total), 1)
-        for latency_us, count in counts:
-            left -= count
-            if left <= 0:
-                found[quantile] = latency_us / 1e6
-                break
-    return found
-
-
-class SqlStore:
+class SqlStore(answers.Answers):
     """The `EventStore` on SQLite or PostgreSQL.
 
     Args:
@@ -58,6 +40,7 @@ class SqlStore:
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         self._engine = databases.engine(url, read_only=read_only)
+        super().__init__(self._engine.dialect.name)
         try:
             databases.ensure_schema(self._engine, url, read_only=read_only)
             self._file = databases.file(url)
@@ -67,9 +50,7 @@ class SqlStore:
             raise
         dialect = self._engine.dialect
         mark = "?" if dialect.name == "sqlite" else "%s"
-        self._inserts = {
-            table.name: _insert(table, dialect) for table in (tables.exposures, tables.predictions, tables.outcomes)
-        }
+        self._inserts = {table.name: _insert(table, dialect) for table in tables.EVENTS}
         self._checkpoint = (
             f"INSERT INTO checkpoints VALUES ({mark}, {mark}) "  # noqa: S608
             "ON CONFLICT (segment) DO UPDATE SET shipped_bytes = excluded.shipped_bytes"
@@ -110,74 +91,6 @@ class SqlStore:
                 known = tables.checkpoints.c.segment
                 connection.execute(sa.delete(tables.checkpoints).where(known.in_(segments)))
 
-    def phases(self, experiment: str) -> list[base.Phase]:
-        """See `base.EventStore.phases`."""
-        builds: dict[str, list[str]] = {}
-        for phase, build in self._rows(queries.BUILDS, experiment=experiment):
-            builds.setdefault(phase, []).append(build)
-        return [
-            base.Phase(
-                experiment=experiment,
-                phase=phase,
-                first_ts=first,
-                last_ts=last,
-                units=units,
-                builds=tuple(builds.get(phase, ())),
-            )
-            for phase, first, last, units in self._rows(queries.PHASES, experiment=experiment)
-        ]
-
-    def exposed(self, experiment: str, phase: str) -> base.Exposed:
-        """See `base.EventStore.exposed`."""
-        units: dict[str, int] = {}
-        crossed = 0
-        for first, last, count in self._rows(queries.VARIANT_UNITS, experiment=experiment, phase=phase):
-            if first == last:
-                units[first] = count
-            else:
-                crossed += count
-        reasons = dict(self._rows(queries.REASONS, experiment=experiment, phase=phase))
-        return base.Exposed(units=units, crossed=crossed, reasons=reasons)
-
-    def metric(self, query: base.MetricQuery) -> dict[str, base.MetricSum]:
-        """See `base.EventStore.metric`."""
-        as_of = FOREVER if query.as_of is None else query.as_of
-        found = self._rows(
-            queries.METRIC.format(value=queries.VALUE[query.kind]),
-            experiment=query.experiment,
-            phase=query.phase,
-            name=query.name,
-            window_s=query.window_s,
-            as_of=as_of,
-            latest_start=as_of - query.window_s if query.closed_only else FOREVER,
-        )
-        return {variant: base.MetricSum(n=n, x=float(x), xx=float(xx)) for variant, n, x, xx in found}
-
-    def serving(
-        self, experiment: str, phase: str, quantiles: Sequence[float] = (0.5, 0.95, 0.99)
-    ) -> dict[str, base.Serving]:
-        """See `base.EventStore.serving`."""
-        by_variant: dict[str, list[tuple[int, int, int, int]]] = {}
-        for served, *counts in self._rows(queries.SERVING, experiment=experiment, phase=phase):
-            latency_us, requests, errors, fallbacks = map(int, counts)
-            by_variant.setdefault(served, []).append((latency_us, requests, errors, fallbacks))
-        return {
-            served: base.Serving(
-                requests=sum(requests for _, requests, _, _ in found),
-                errors=sum(errors for _, _, errors, _ in found),
-                fallbacks=sum(fallbacks for _, _, _, fallbacks in found),
-                latency_s=_quantiles([(us, requests) for us, requests, _, _ in sorted(found)], quantiles),
-            )
-            for served, found in by_variant.items()
-        }
-
-    def outcome_names(self) -> list[base.OutcomeName]:
-        """See `base.EventStore.outcome_names`."""
-        return [
-            base.OutcomeName(name=name, count=count, unmatched=int(unmatched), first_ts=first, last_ts=last)
-            for name, count, first, last, unmatched in self._rows(queries.OUTCOME_NAMES)
-        ]
-
     def close(self) -> None:
         """See `base.EventStore.close`."""
         self._engine.dispose()
@@ -194,7 +107,7 @@ class SqlStore:
             if checkpoint is not None:
                 connection.exec_driver_sql(self._checkpoint, (checkpoint.segment, checkpoint.offset))
 
-    def _rows(self, query: str, **values: str | float) -> list[Any]:
+    def _rows(self, query: str, **values: answers.Value) -> list[Any]:
         return self._read(sa.text(query), values)
 
     def _read(self, query: sa.Executable, values: Mapping[str, str | float] | None = None) -> list[Any]:

@@ -8,9 +8,11 @@ The tables from `replicas` on are the fleet's state, not events: `stores/control
 Used by `sql` and `control_sql`.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 
-HEAD = "0002"
+HEAD = "0003"
 """Revision of the schema this code expects."""
 
 metadata = sa.MetaData()
@@ -36,6 +38,11 @@ def _flag(name: str) -> sa.Column[bool]:
     return sa.Column(name, sa.Boolean(create_constraint=False), nullable=False)
 
 
+def _only(condition: str) -> dict[str, Any]:
+    """Arguments of an index over some rows."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
 exposures = sa.Table(
     "exposures",
     metadata,
@@ -51,6 +58,7 @@ exposures = sa.Table(
     _number("ingested_at"),
     _text("subject"),
     sa.Index("exposures_unit", "experiment", "phase", "unit"),
+    sa.Index("exposures_ingested", "ingested_at", postgresql_using="brin"),
 )
 
 predictions = sa.Table(
@@ -67,8 +75,31 @@ predictions = sa.Table(
     _number("cost"),
     *map(_text, ("worker", "project")),
     _integer("schema_version"),
+    sa.Column("also", sa.Text, nullable=False, server_default="[]"),
     _number("ingested_at"),
     _text("subject"),
+    sa.Index("predictions_phase", "experiment", "phase", "ts", **_only("experiment <> ''")),
+    sa.Index("predictions_also", "ts", **_only("also <> '[]'")),
+    sa.Index("predictions_ingested", "ingested_at", postgresql_using="brin"),
+)
+
+comparisons = sa.Table(
+    "comparisons",
+    metadata,
+    _key("event_id"),
+    _number("ts"),
+    *map(_text, ("revision", "endpoint", "shadow", "request_id", "unit", "pipeline", "status", "error")),
+    _number("latency_s"),
+    _text("primary_pipeline"),
+    _number("primary_latency_s"),
+    sa.Column("agree", sa.Boolean(create_constraint=False), nullable=True),
+    sa.Column("difference", sa.Double, nullable=True),
+    *map(_text, ("worker", "project")),
+    _integer("schema_version"),
+    _number("ingested_at"),
+    _text("subject"),
+    sa.Index("comparisons_shadow", "shadow", "ts"),
+    sa.Index("comparisons_ingested", "ingested_at", postgresql_using="brin"),
 )
 
 outcomes = sa.Table(
@@ -84,13 +115,12 @@ outcomes = sa.Table(
     _number("ingested_at"),
     _text("subject"),
     sa.Index("outcomes_name", "name"),
-    sa.Index(
-        "outcomes_correction",
-        "correction_of",
-        sqlite_where=sa.text("correction_of <> ''"),
-        postgresql_where=sa.text("correction_of <> ''"),
-    ),
+    sa.Index("outcomes_correction", "correction_of", **_only("correction_of <> ''")),
+    sa.Index("outcomes_ingested", "ingested_at", postgresql_using="brin"),
 )
+
+EVENTS = (exposures, predictions, outcomes, comparisons)
+"""The tables of events; the others are about them, or the fleet's."""
 
 checkpoints = sa.Table(
     "checkpoints",

@@ -1,0 +1,273 @@
+"""The reading half of every store that speaks SQL: asks `queries.py`, and makes the records of `base.py` of the rows.
+
+`sql.SqlStore` and `parquet.ParquetStore` are this with a database behind it.
+"""
+
+import abc
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from turnout.stores import base, queries
+
+FOREVER = 1e12
+"""A time after every event."""
+
+_NO_CAP = 1e308
+
+Value = str | float
+
+_ALL: Mapping[str, Value] = {"as_of": FOREVER, "since": 0.0}
+
+_NAMED = re.compile(r"(?<!:):([a-z_]+)")
+
+
+class Answers(abc.ABC):
+    """The read verbs of `base.EventStore` over a database.
+
+    Args:
+        dialect: A key of `queries.DIALECTS`.
+    """
+
+    def __init__(self, dialect: str) -> None:
+        self._words = queries.DIALECTS[dialect]
+
+    @abc.abstractmethod
+    def _rows(self, query: str, **values: Value) -> list[Any]:
+        """Rows of a query whose `:names` are bound to these values, no more and no less."""
+
+    def phases(self, experiment: str) -> list[base.Phase]:
+        """See `base.EventStore.phases`."""
+        builds: dict[str, list[str]] = {}
+        for phase, build in self._rows(queries.BUILDS, experiment=experiment):
+            builds.setdefault(phase, []).append(build)
+        return [
+            base.Phase(
+                experiment=experiment,
+                phase=phase,
+                first_ts=first,
+                last_ts=last,
+                units=units,
+                builds=tuple(builds.get(phase, ())),
+            )
+            for phase, first, last, units in self._rows(queries.PHASES, experiment=experiment)
+        ]
+
+    def exposed(self, experiment: str, phase: str) -> base.Exposed:
+        """See `base.EventStore.exposed`."""
+        units: dict[str, int] = {}
+        crossed = 0
+        for first, last, count in self._rows(queries.VARIANT_UNITS, experiment=experiment, phase=phase):
+            if first == last:
+                units[first] = count
+            else:
+                crossed += count
+        reasons = dict(map(tuple, self._rows(queries.REASONS, experiment=experiment, phase=phase)))
+        return base.Exposed(units=units, crossed=crossed, reasons=reasons)
+
+    def metric(self, query: base.MetricQuery) -> dict[str, base.MetricSum]:
+        """See `base.EventStore.metric`."""
+        return base.metric(self.unit_sums, query)
+
+    def unit_sums(self, query: base.UnitQuery) -> list[base.UnitSums]:
+        """See `base.EventStore.unit_sums`."""
+        return [
+            base.UnitSums(
+                variant=variant,
+                bucket=int(bucket),
+                closed=bool(closed),
+                n=n,
+                y=float(y),
+                yy=float(yy),
+                d=float(d),
+                dd=float(dd),
+                yd=float(yd),
+                x=float(x),
+                xx=float(xx),
+                xy=float(xy),
+                xd=float(xd),
+                n_x=int(n_x),
+            )
+            for variant, bucket, closed, n, y, yy, d, dd, yd, x, xx, xy, xd, n_x in self._per_unit(
+                queries.UNIT_SUMS, query
+            )
+        ]
+
+    def unit_values(self, query: base.UnitQuery, limit: int) -> base.UnitValues:
+        """See `base.EventStore.unit_values`."""
+        found = self._per_unit(queries.UNIT_VALUES, query, at_most=limit)
+        columns: Sequence[Any] = list(zip(*found, strict=True)) or [()] * 9
+        subjects, variants, sub_buckets, t0, closed, y, d, x, totals = columns
+        return base.UnitValues(
+            subjects=subjects,
+            variants=variants,
+            sub_buckets=sub_buckets,
+            t0=t0,
+            closed=[bool(one) for one in closed],
+            y=y,
+            d=d,
+            x=x,
+            total=totals[0] if totals else 0,
+        )
+
+    def _per_unit(self, text: str, query: base.UnitQuery, **more: Value) -> list[Any]:
+        as_of = FOREVER if query.as_of is None else query.as_of
+        y, x = (queries.value(query.kind, when) for when in ("e.ts >= u.t0", "e.ts < u.t0"))
+        return self._rows(
+            text.format(y=y, x=x, **self._words),
+            experiment=query.experiment,
+            phase=query.phase,
+            outcome=query.outcome,
+            per=(query.per or "") if query.kind == "ratio" else "",
+            window_s=query.window_s,
+            covariate_s=query.covariate_s or 0.0,
+            cap=_NO_CAP if query.cap is None else query.cap,
+            bucket_s=query.bucket_s,
+            as_of=as_of,
+            closed_start=FOREVER if query.as_of is None else as_of - query.window_s - query.lateness_s,
+            **more,
+        )
+
+    def signal_sums(self, query: base.SignalQuery) -> list[base.SignalSums]:
+        """See `base.EventStore.signal_sums`."""
+        values: dict[str, Value] = {"bucket_s": query.bucket_s, **_until(query.as_of), "since": query.since or 0.0}
+        if query.kind == "share_over":
+            values["threshold_s"] = base.threshold(query)
+        found = self._per_request(
+            queries.SIGNAL_SUMS.format(signal=queries.SIGNALS[query.signal, query.kind], **self._words),
+            query.experiment,
+            query.phase,
+            values,
+        )
+        return [
+            base.SignalSums(variant=variant, sub_bucket=sub_bucket, bucket=int(bucket), s=float(s), c=c)
+            for variant, sub_bucket, bucket, s, c in found
+        ]
+
+    def signal_ranks(
+        self, experiment: str, phase: str, quantile: float, alpha: float, as_of: float | None = None
+    ) -> dict[str, base.Ranks]:
+        """See `base.EventStore.signal_ranks`."""
+        counts = self._per_request(queries.UNITS_WITH_REQUESTS.format(**self._words), experiment, phase, _until(as_of))
+        wanted = {variant: (n, base.ranks(n, quantile, alpha)) for variant, n in counts}
+        if not wanted:
+            return {}
+        values = _until(as_of)
+        places = []
+        for at, (variant, (_, three)) in enumerate(wanted.items()):
+            values[f"variant_{_letters(at)}"] = variant
+            places.append(
+                f"(variant = :variant_{_letters(at)} AND place IN ({', '.join(map(str, sorted(set(three))))}))"
+            )
+        text = queries.RANKED.format(places=" OR ".join(places), **self._words)
+        rows = self._per_request(text, experiment, phase, values)
+        found = {(variant, place): mean_s for variant, place, mean_s in rows}
+        return {
+            variant: base.Ranks(n=n, low=found[variant, low], value=found[variant, middle], high=found[variant, high])
+            for variant, (n, (low, middle, high)) in wanted.items()
+            if {(variant, low), (variant, middle), (variant, high)} <= found.keys()
+        }
+
+    def serving(
+        self, experiment: str, phase: str, quantiles: Sequence[float] = base.LATENCY_QUANTILES
+    ) -> dict[str, base.Serving]:
+        """See `base.EventStore.serving`."""
+        by_variant: dict[str, list[tuple[int, int, int, int]]] = {}
+        for variant, *counts in self._per_request(queries.SERVING.format(**self._words), experiment, phase):
+            latency_us, requests, errors, fallbacks = map(int, counts)
+            by_variant.setdefault(variant, []).append((latency_us, requests, errors, fallbacks))
+        return {
+            variant: base.Serving(
+                requests=sum(requests for _, requests, _, _ in found),
+                errors=sum(errors for _, _, errors, _ in found),
+                fallbacks=sum(fallbacks for _, _, _, fallbacks in found),
+                latency_s=_seconds(counted_quantiles([(us, requests) for us, requests, _, _ in found], quantiles)),
+            )
+            for variant, found in by_variant.items()
+        }
+
+    def _per_request(self, text: str, experiment: str, phase: str, values: Mapping[str, Value] = _ALL) -> list[Any]:
+        also = base.also_prefix(experiment, phase)
+        return self._rows(text, experiment=experiment, phase=phase, also=also, **{**_ALL, **values})
+
+    def exposure_days(self, experiment: str, phase: str, bucket_s: float = base.DAY_S) -> list[base.ExposureDay]:
+        """See `base.EventStore.exposure_days`."""
+        text = queries.EXPOSURE_DAYS.format(**self._words)
+        found = self._rows(text, experiment=experiment, phase=phase, bucket_s=bucket_s, as_of=FOREVER)
+        return [base.ExposureDay(bucket=int(bucket), variant=variant, units=units) for bucket, variant, units in found]
+
+    def comparisons(self, shadow: str, since: float = 0.0) -> base.Compared:
+        """See `base.EventStore.comparisons`."""
+        found = self._rows(queries.COMPARED, shadow=shadow, since=since)
+        latencies: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+        for side, latency_us, count in self._rows(queries.COMPARED_LATENCIES, shadow=shadow, since=since):
+            latencies[side].append((int(latency_us), count))
+        own, primary = (_seconds(counted_quantiles(counts, base.LATENCY_QUANTILES)) for counts in latencies)
+        differences = sum(row[4] for row in found)
+        return base.Compared(
+            runs=sum(row[1] for row in found),
+            statuses={row[0]: row[1] for row in found},
+            agreed=sum(int(row[2]) for row in found),
+            disagreed=sum(int(row[3]) for row in found),
+            differences=differences,
+            difference_mean=sum(row[5] or 0.0 for row in found) / differences if differences else None,
+            difference_max=max((row[6] for row in found if row[6] is not None), default=None),
+            latency_s=own,
+            primary_latency_s=primary,
+            first_ts=min((row[7] for row in found), default=None),
+            last_ts=max((row[8] for row in found), default=None),
+        )
+
+    def lateness(self, name: str) -> base.Lateness | None:
+        """See `base.EventStore.lateness`."""
+        counts = [(int(late_ms), count) for late_ms, count in self._rows(queries.LATENESS, name=name)]
+        if not counts:
+            return None
+        found = counted_quantiles(counts, (0.5, 0.99))
+        return base.Lateness(count=sum(count for _, count in counts), p50_s=found[0.5] / 1e3, p99_s=found[0.99] / 1e3)
+
+    def outcome_names(self) -> list[base.OutcomeName]:
+        """See `base.EventStore.outcome_names`."""
+        return [
+            base.OutcomeName(name=name, count=count, unmatched=int(unmatched), first_ts=first, last_ts=last)
+            for name, count, first, last, unmatched in self._rows(queries.OUTCOME_NAMES)
+        ]
+
+
+def names(query: str) -> set[str]:
+    """Names that a query binds."""
+    return set(_NAMED.findall(query))
+
+
+def dollars(query: str) -> str:
+    """The same query with `$name` for `:name`, as DuckDB binds."""
+    return _NAMED.sub(r"$\1", query)
+
+
+def counted_quantiles(counts: Iterable[tuple[int, int]], wanted: Sequence[float]) -> dict[float, float]:
+    """Quantiles of (value, how many) pairs: the smallest value with rank >= q n. Nothing from nothing."""
+    ascending = sorted(counts)
+    total = sum(count for _, count in ascending)
+    found: dict[float, float] = {}
+    for quantile in wanted:
+        left = max(math.ceil(quantile * total), 1)
+        for value, count in ascending:
+            left -= count
+            if left <= 0:
+                found[quantile] = value
+                break
+    return found
+
+
+def _seconds(found_us: dict[float, float]) -> dict[float, float]:
+    return {quantile: value / 1e6 for quantile, value in found_us.items()}
+
+
+def _until(as_of: float | None) -> dict[str, Value]:
+    return {"as_of": FOREVER if as_of is None else as_of}
+
+
+def _letters(number: int) -> str:
+    """A number as letters: names of bound values hold no digits."""
+    return "".join(chr(ord("a") + int(digit)) for digit in str(number))
