@@ -95,9 +95,9 @@ def chi_square_tail(chi2: float, df: int) -> float:
     >>> round(chi_square_tail(9.9901, 4), 5)
     0.04059
     """
-    if chi2 <= 0:
-        return 1.0
     half = chi2 / 2
+    if half <= 0:
+        return 1.0
     tail = math.erfc(math.sqrt(half)) if df % 2 else math.exp(-half)
     log_term = -half - math.lgamma(1.5) + 0.5 * math.log(half) if df % 2 else -half + math.log(half)
     for k in range(3 if df % 2 else 4, df + 1, 2):

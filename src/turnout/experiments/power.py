@@ -150,7 +150,8 @@ def power_of_t(standardised: float, n: float, aim: Aim = ORDINARY) -> float:
     df, shift = 2 * n - 2, standardised * math.sqrt(n / 2)
     critical = float(special.stdtrit(df, 1 - aim.alpha / aim.sides))
     found = 1 - float(special.nctdtr(df, shift, critical))
-    return found + (float(special.nctdtr(df, shift, -critical)) if aim.sides == 2 else 0.0)
+    wrong_side = 1 - float(special.nctdtr(df, -shift, critical))  # mirrored: scipy gives NaN far out on the left
+    return found + (wrong_side if aim.sides == 2 else 0.0)
 
 
 def units_of_t(standardised: float, aim: Aim = ORDINARY) -> Units:
