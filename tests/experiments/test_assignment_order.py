@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnout.experiments import assignment, points
+from turnout.experiments import assignment, holdouts, layers, points
 from turnout.experiments.assignment import Reason
 
 WEIGHTS = {"old": 50, "new": 50}
@@ -14,6 +14,81 @@ WEIGHTS = {"old": 50, "new": 50}
 
 def experiment(*, ramp_ppm: int = assignment.MILLION, **policy: Any) -> assignment.Allocation:
     return assignment.Allocation("e", WEIGHTS, "old", ramp_ppm=ramp_ppm, policy=assignment.Policy(**policy))
+
+
+class Says:
+    """A targeting condition that gives, or raises, what it was made with."""
+
+    def __init__(self, said: bool | Exception) -> None:
+        self.said = said
+
+    def holds(self, attributes: Any) -> bool:
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+EVERYBODY = holdouts.holdout("all", assignment.MILLION)
+NOBODYS = layers.Layer("reply", [])
+
+ROWS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    # reason, what of the document brings it about, what of the request, the variant
+    (Reason.WINNER, {"winner": "new"}, {}, "new"),
+    (Reason.DISABLED, {"enabled": False}, {}, "old"),
+    (Reason.OVERRIDE, {}, {"override": "new"}, "new"),
+    (Reason.OVERRIDE, {"overrides": {"u": "new"}}, {"unit": "u"}, "new"),
+    (Reason.EXTERNAL, {"external": True}, {"external": "new"}, "new"),
+    (Reason.EXTERNAL_UNKNOWN, {"external": True}, {"external": "newer"}, "old"),
+    (Reason.EXTERNAL_UNKNOWN, {"external": True}, {}, "old"),
+    (Reason.NO_UNIT, {}, {"unit": None}, "old"),
+    (Reason.HOLDOUT, {"holdout": EVERYBODY}, {}, "old"),
+    (Reason.NOT_IN_LAYER, {"layer": NOBODYS}, {}, "old"),
+    (Reason.TARGETING, {"targeting": Says(False)}, {}, "old"),
+    (Reason.TARGETING, {"targeting": Says(LookupError("country"))}, {}, "old"),
+    (Reason.ERROR, {"targeting": Says(ValueError("no"))}, {}, "old"),
+    (Reason.NOT_IN_RAMP, {"ramp_ppm": 0}, {}, "old"),
+]
+
+
+@pytest.mark.parametrize("row", range(len(ROWS)), ids=lambda row: f"{row}-{ROWS[row][0]}")
+def test_a_row_decides_before_every_row_below_it(row: int) -> None:
+    reason, document, request, variant = ROWS[row]
+    for _, other_document, other_request, _ in [ROWS[row], *ROWS[row + 1 :]]:
+        asked = {"unit": "u", **other_request, **request}
+        found = assignment.assign(asked.pop("unit"), experiment(**{**other_document, **document}), **asked)
+        assert (found.variant, found.reason) == (variant, reason)
+
+
+def test_what_no_row_stops_is_split() -> None:
+    own = layers.Layer("reply", [(0, 999)])
+    allocation = experiment(holdout=holdouts.holdout("none", 0), layer=own, targeting=Says(True))
+    for number in range(200):
+        answer, plain = assignment.assign(number, allocation), assignment.assign(number, experiment())
+        assert answer == plain
+
+
+def test_a_missing_attribute_is_named_and_an_exception_told() -> None:
+    lacking = assignment.assign("u", experiment(targeting=Says(LookupError("country"))))
+    assert (lacking.missing, lacking.error, lacking.propensity) == ("country", "", 1.0)
+    failed = assignment.assign("u", experiment(targeting=Says(ZeroDivisionError("by zero"))))
+    assert (failed.missing, failed.error) == ("", "ZeroDivisionError: by zero")
+    assert (failed.unit, failed.propensity) == ("u", 0.0)
+    assert failed.sub_bucket == assignment.assign("u", experiment()).sub_bucket
+
+
+def test_an_override_needs_no_unit_and_must_name_a_variant() -> None:
+    answer = assignment.assign(None, experiment(), override="new")
+    assert (answer.variant, answer.reason, answer.unit, answer.sub_bucket) == ("new", Reason.OVERRIDE, "", -1)
+    wrong = assignment.assign("u", experiment(), override="newer")
+    assert (wrong.variant, wrong.reason) == ("old", Reason.ERROR)
+    assert wrong.error == "ValueError: the override names variant 'newer'; there are new, old"
+
+
+def test_the_propensity_of_what_another_system_chose_is_unknown() -> None:
+    allocation = experiment(external=True)
+    assert assignment.assign("u", allocation, external="new").propensity == 0.0
+    assert assignment.assign("u", allocation, external="other").propensity == 1.0
+    assert assignment.assign("u", experiment(), external="new").reason == Reason.SPLIT
 
 
 @pytest.mark.parametrize(
@@ -109,20 +184,53 @@ def test_a_wrong_allocation_is_a_programmers_error(arguments: tuple[dict[str, fl
 anything = st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.booleans(), st.binary(), st.lists(st.text()))
 
 
+conditions = st.sampled_from([None, Says(True), Says(False), Says(LookupError()), Says(RuntimeError("x"))])
+
+
 @given(
     unit=anything,
     missing=st.sampled_from(["control", "request", "attribute:a"]),
     request_id=st.text(),
     attribute=anything,
     ramp_ppm=st.integers(0, assignment.MILLION),
+    hashed=st.sampled_from(["v1", "growthbook-v1", "growthbook-v2"]),
+    targeting=conditions,
+    external=st.one_of(st.none(), st.sampled_from(["old", "new"]), st.text()),
+    override=st.one_of(st.none(), st.sampled_from(["old", "new"]), st.text()),
+    foreign=st.booleans(),
 )
-def test_assign_never_raises(unit: object, missing: str, request_id: str, attribute: object, ramp_ppm: int) -> None:
-    allocation = experiment(ramp_ppm=ramp_ppm, on_missing_unit=missing)
-    answer = assignment.assign(unit, allocation, request_id=request_id, attributes={"a": attribute})
+def test_assign_never_raises(
+    unit: object,
+    missing: str,
+    request_id: str,
+    attribute: object,
+    ramp_ppm: int,
+    hashed: str,
+    targeting: assignment.Condition | None,
+    external: str | None,
+    override: str | None,
+    foreign: bool,
+) -> None:
+    allocation = experiment(
+        ramp_ppm=ramp_ppm,
+        on_missing_unit=missing,
+        hash=hashed,
+        targeting=targeting,
+        external=foreign,
+        holdout=holdouts.holdout("h", 100_000),
+        layer=layers.Layer("l", [(0, 899)], namespace=hashed != "v1"),
+    )
+    answer = assignment.assign(
+        unit, allocation, request_id=request_id, attributes={"a": attribute}, external=external, override=override
+    )
     assert answer.variant in WEIGHTS
     assert (answer.reason == Reason.ERROR) == bool(answer.error)
     assert (answer.sub_bucket == -1) == (answer.unit == "")
+    assert answer.reason in ANSWERED
     answer.unit.encode()  # what is logged can be written
+
+
+ANSWERED = {value for name, value in vars(Reason).items() if name.isupper()}
 
 
 def test_points_agree_with_the_assignment() -> None:
