@@ -31,9 +31,7 @@ async def dispatch(current: assembly.Assembly, request: endpoint.Incoming, journ
     deadline = request.received + limit_s
     guest = journal.open(current, chosen, request)
     try:
-        assigned = chosen.assign(request)
-        route = chosen.control if assigned is None else chosen.routes[assigned.variant]
-        guest.take(route, assigned)
+        route = guest.take(chosen.choose(request))
         item = route.pipeline.request.decode(request.body)
         guest.expose()
         if route.fallback is None:
@@ -54,11 +52,15 @@ async def _run_or_fall_back(
 ) -> bytes | runner.Stream:
     now = time.monotonic()
     try:
-        return await _run(guest, route, item, now + FALLBACK_SHARE * (deadline - now))
+        result = await _run(guest, route, item, now + FALLBACK_SHARE * (deadline - now))
     except RECOVERABLE as error:
         guest.fall_back(fallback, error)
         item = fallback.pipeline.request.decode(guest.request.body)
-        return await _run(guest, fallback, item, deadline)
+        result = await _run(guest, fallback, item, deadline)
+        guest.blame(route, error)
+        return result
+    guest.credit(route)
+    return result
 
 
 async def _run(guest: visit.Visit, route: endpoint.Route, item: object, deadline: float) -> bytes | runner.Stream:

@@ -79,12 +79,22 @@ class Assembly:
             return False
         return True
 
+    async def stop_shadows(self) -> None:
+        """End the shadows' work; nobody waits for it."""
+        for each in self.endpoints.values():
+            for shadow in each.shadows:
+                await shadow.stop()
+
     @cached_property
     def outcome_names(self) -> frozenset[str]:
         """Outcomes that some metric of the document reads."""
-        metrics = [spec.metrics for spec in self.snapshot.document.experiments.values()]
-        read = [each for part in metrics for each in (part.primary, *part.secondary.values()) if each is not None]
-        return frozenset(each.outcome for each in read)
+        content = self.snapshot.document
+        parts = [spec.metrics for spec in content.experiments.values()]
+        read = [each for part in parts for each in (part.primary, *part.secondary.values(), *part.guardrails.values())]
+        for rollout in content.rollouts.values():
+            read += [*rollout.guardrails.values(), *rollout.outcomes.values()]
+        names = (name for each in read if each is not None for name in (each.outcome, each.per))
+        return frozenset(name for name in names if name)
 
     @property
     def longest_deadline_s(self) -> float:

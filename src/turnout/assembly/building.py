@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from turnout import telemetry
-from turnout.assembly import assembly, code, endpoint, meter, pool
+from turnout.assembly import assembly, binder, code, endpoint, meter, pool, refusals, routing, variants
 from turnout.errors import DocumentError, SpecError, TurnoutError
-from turnout.experiments import allocations, assignment, phases
-from turnout.models import batcher, handle, host
-from turnout.pipelines import binding, contracts, definition
+from turnout.experiments import phases
+from turnout.expressions import catalog as conditions
+from turnout.models import batcher, host
 from turnout.pipelines import catalog as pipeline_catalog
+from turnout.pipelines import definition
 from turnout.runtimes import base
 from turnout.runtimes import catalog as runtime_catalog
-from turnout.spec import document, snapshot, tree
+from turnout.spec import document, snapshot
 
 
 async def build(
@@ -42,7 +43,8 @@ async def build(
 
 
 async def release(built: assembly.Assembly, loaded: pool.Pool) -> None:
-    """Let go of an assembly's models; those that no other assembly uses are unloaded."""
+    """End an assembly's shadows and let go of its models; those that no other assembly uses are unloaded."""
+    await built.stop_shadows()
     for identity in built.identities.values():
         await loaded.release(identity)
 
@@ -56,8 +58,11 @@ class _Builder:
         self.code = user_code
         self.pool = loaded
         self.registry = registry
-        self.families = meter.Families(registry)
-        self.errors: list[SpecError] = []
+        self.noted = refusals.Refusals()
+        self.groups = {
+            name: variants.groups(self.document, name, routing.rollout_phase(admitted, name))
+            for name in self.document.endpoints
+        }
         self.hosts: dict[str, host.Host] = {}
         self.identities: dict[str, str] = {}
 
@@ -65,9 +70,19 @@ class _Builder:
         definitions = await asyncio.to_thread(self._definitions)
         classes = await asyncio.to_thread(self._classes)
         await self._load(classes)
-        endpoints = {name: self._endpoint(name, spec, definitions) for name, spec in self.document.endpoints.items()}
-        if self.errors:
-            raise DocumentError(self.snapshot.located(error) for error in self.errors)
+        compiled = await asyncio.to_thread(self._conditions)
+        tools = routing.Tools(
+            snapshot=self.snapshot,
+            binder=binder.Binder(self.snapshot, definitions, self.hosts, self.noted),
+            groups=self.groups,
+            conditions=compiled,
+            registry=self.registry,
+            families=meter.Families(self.registry),
+            noted=self.noted,
+        )
+        endpoints = {name: routing.Routing(tools, name).build() for name in self.document.endpoints}
+        if self.noted.errors:
+            raise DocumentError(self.snapshot.located(error) for error in self.noted.errors)
         return assembly.Assembly(
             self.snapshot,
             build=self.code.build,
@@ -80,13 +95,6 @@ class _Builder:
         for identity in self.identities.values():
             await self.pool.release(identity)
 
-    def _fail(self, path: str, error: TurnoutError) -> None:
-        """Note one error under a key path; an error's own path is taken as relative to it."""
-        for each in error.errors if isinstance(error, DocumentError) else (error,):
-            inner = each.path if isinstance(each, SpecError) else ""
-            full = f"{path}.{inner}" if inner else path
-            self.errors.append(SpecError(each.message, path=full, hint=each.hint))
-
     # -- code
 
     def _definitions(self) -> dict[str, definition.Definition]:
@@ -96,7 +104,7 @@ class _Builder:
                 marked = self.code.load(pipeline_catalog.PIPELINES.get(spec.code, spec.code))
                 found[name] = definition.define(marked)
             except TurnoutError as error:
-                self._fail(f"pipelines.{name}.code", error)
+                self.noted.note(f"pipelines.{name}.code", error)
         return found
 
     def _classes(self) -> dict[str, Any]:
@@ -106,28 +114,26 @@ class _Builder:
                 try:
                     found[alias] = self.code.load(spec.code)
                 except TurnoutError as error:
-                    self._fail(f"models.{alias}.code", error)
+                    self.noted.note(f"models.{alias}.code", error)
+        return found
+
+    def _conditions(self) -> dict[str, conditions.Condition]:
+        """Compiled targeting of all experiments, also of those that are off: the overlay may switch them on."""
+        found = {}
+        for name, spec in self.document.experiments.items():
+            if spec.targeting is not None:
+                try:
+                    attributes = self.document.endpoints[spec.endpoint].attributes
+                    found[name] = conditions.compile(spec.targeting, attributes)
+                except SpecError as error:
+                    self.noted.note(f"experiments.{name}.targeting", error)
         return found
 
     # -- models
 
     def _used(self) -> set[str]:
         """Aliases that some endpoint can reach; only these are loaded."""
-        used: set[str] = set()
-        for name, spec in self.document.endpoints.items():
-            for pipeline_name in filter(None, (spec.pipeline, spec.fallback)):
-                used.update(self._bound(pipeline_name, {}).values())
-            for variant in self._variants(name).values():
-                used.update(self._bound(variant.pipeline or spec.pipeline, variant.models).values())
-        return used & set(self.document.models)
-
-    def _bound(self, pipeline_name: str, overrides: Mapping[str, str]) -> dict[str, str]:
-        spec = self.document.pipelines.get(pipeline_name)
-        return {**(spec.models if spec else {}), **overrides}
-
-    def _variants(self, endpoint_name: str) -> Mapping[str, document.VariantSpec]:
-        found = self.document.experiment_on(endpoint_name)
-        return found[1].variants if found else {}
+        return {alias for name, found in self.groups.items() for alias in variants.models(self.document, name, found)}
 
     async def _load(self, classes: Mapping[str, Any]) -> None:
         wanted = [alias for alias in sorted(self._used()) if not self.document.models[alias].code or alias in classes]
@@ -141,7 +147,7 @@ class _Builder:
             artifact = self._artifact(alias, spec, user_class)
             loaded = await self.pool.acquire(identity, lambda: self._host(spec, runtime, artifact))
         except TurnoutError as error:
-            self._fail(f"models.{alias}", error)
+            self.noted.note(f"models.{alias}", error)
             return
         self.hosts[alias] = loaded
         self.identities[alias] = identity
@@ -190,159 +196,54 @@ class _Builder:
             warmup=spec.warmup,
         )
 
-    # -- pipelines and endpoints
-
-    def _endpoint(
-        self, name: str, spec: document.EndpointSpec, definitions: Mapping[str, definition.Definition]
-    ) -> endpoint.Endpoint | None:
-        unit_field = spec.unit.partition(".")[0] if spec.unit and not spec.unit.startswith(endpoint.HEADER) else ""
-
-        def bind(
-            pipeline_name: str, path: str, variant: document.VariantSpec | None = None
-        ) -> binding.BoundPipeline | None:
-            return self._bind(pipeline_name, path, definitions, spec, unit_field, variant)
-
-        own = bind(spec.pipeline, f"pipelines.{spec.pipeline}")
-        spare = bind(spec.fallback, f"pipelines.{spec.fallback}") if spec.fallback else None
-        if own is None or (spec.fallback and spare is None):
-            return None
-        last = self._route(name, "", "", spare) if spare else None
-        if spare:
-            self._same_contract(own, spare, f"endpoints.{name}.fallback")
-        found = self.document.experiment_on(name)
-        if found is None:
-            route = self._route(name, "", "", own, last)
-            return self._made(name, spec, {"": route}, route)
-        experiment_name, experiment = found
-        routes = {}
-        for variant_name, variant in experiment.variants.items():
-            path = f"experiments.{experiment_name}.variants.{variant_name}"
-            bound = bind(variant.pipeline or spec.pipeline, path, variant)
-            if bound is None:
-                continue
-            self._same_contract(own, bound, path)
-            routes[variant_name] = self._route(name, experiment_name, variant_name, bound, last)
-        if len(routes) < len(experiment.variants):
-            return None
-        control = routes[experiment.control]
-        if experiment.fallback == "control":
-            for route in routes.values():
-                route.fallback = control if route is not control else last
-        return self._made(name, spec, routes, control, self._allocation(experiment_name, experiment, spec), experiment)
-
-    def _route(
-        self,
-        endpoint_name: str,
-        experiment: str,
-        variant: str,
-        bound: binding.BoundPipeline,
-        fallback: endpoint.Route | None = None,
-    ) -> endpoint.Route:
-        counted = meter.Meter(
-            self.families, endpoint=endpoint_name, experiment=experiment, variant=variant, pipeline=bound.name
-        )
-        return endpoint.Route(variant, bound, counted, fallback)
-
-    def _made(
-        self,
-        name: str,
-        spec: document.EndpointSpec,
-        routes: Mapping[str, endpoint.Route],
-        control: endpoint.Route,
-        allocation: assignment.Allocation | None = None,
-        experiment: document.ExperimentSpec | None = None,
-    ) -> endpoint.Endpoint:
-        attribute = None
-        if experiment and experiment.on_missing_unit.startswith("attribute:"):
-            attribute = endpoint.UnitReader(experiment.on_missing_unit.removeprefix("attribute:"))
-        return endpoint.Endpoint(
-            name,
-            deadline_s=spec.deadline_s,
-            routes=routes,
-            control=control,
-            unit=endpoint.UnitReader(spec.unit) if spec.unit else None,
-            allocation=allocation,
-            attribute=attribute,
-            description=spec.description,
-        )
-
-    def _bind(
-        self,
-        pipeline_name: str,
-        path: str,
-        definitions: Mapping[str, definition.Definition],
-        spec: document.EndpointSpec,
-        unit_field: str,
-        variant: document.VariantSpec | None,
-    ) -> binding.BoundPipeline | None:
-        """One pipeline with its models and params, a variant's overrides on top."""
-        defined = definitions.get(pipeline_name)
-        pipeline = self.document.pipelines.get(pipeline_name)
-        if defined is None or pipeline is None:
-            return None
-        aliases = self._bound(pipeline_name, variant.models if variant else {})
-        if any(alias not in self.hosts for alias in aliases.values()):
-            return None  # the model's own error is noted already
-        params = {**pipeline.params, **(variant.params if variant else {})}
-        raw = [_written(self.snapshot, f"pipelines.{pipeline_name}"), _written(self.snapshot, path)]
-        as_written = {**raw[0].get("params", {}), **raw[1].get("params", {})}
-        try:
-            return binding.bind(
-                pipeline_name,
-                defined,
-                {port: handle.Handle(port, self.hosts[alias]) for port, alias in aliases.items()},
-                params=params,
-                filled=frozenset(name for name, value in params.items() if as_written.get(name) != value),
-                signatures={port: self.hosts[alias].signature for port, alias in aliases.items()},
-                extra_request_fields=frozenset({unit_field} if unit_field else ()),
-                extra_fields=spec.extra_fields,
-            )
-        except SpecError as error:
-            self._fail(path, error)
-            return None
-
-    def _same_contract(self, own: binding.BoundPipeline, other: binding.BoundPipeline, path: str) -> None:
-        """Every pipeline behind an endpoint takes its request and gives its reply."""
-        reason = contracts.mismatch(own, other)
-        if reason:
-            self.errors.append(
-                SpecError(f"{reason}.", path=path, hint="All pipelines of an endpoint share one contract.")
-            )
-
-    def _allocation(self, name: str, spec: document.ExperimentSpec, of: document.EndpointSpec) -> assignment.Allocation:
-        phase = phases.of(name, self.document, written=self.snapshot.written, digests=self.snapshot.digests)
-        return allocations.of(name, spec, phase=phase, unit_type=of.unit or "")
-
-
-def _written(admitted: snapshot.Snapshot, path: str) -> Mapping[str, Any]:
-    """The mapping at a key path, before references were filled in; empty where there is none."""
-    found: Any = admitted.written
-    for key in tree.path_from(path):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
-
 
 def describe(each: endpoint.Endpoint) -> dict[str, Any]:
-    """An endpoint for `/status`: contract, variants, and an example body that works."""
+    """An endpoint for `/status`: contract, experiments, rollout, circuits, shadows, and an example body that works.
+
+    `experiment`, `phase` and `variants` are of the experiment or rollout that brings the pipeline.
+    """
+    main = each.groups[0][0] if each.groups else None
     described: dict[str, Any] = {
         "pipeline": each.contract.name,
         "deadline_s": each.deadline_s,
         "unit": each.unit_type or None,
-        "experiment": each.experiment or None,
-        "phase": each.phase or None,
+        "experiment": main.name if main else None,
+        "phase": main.phase if main else None,
         "example": each.contract.request.example(),
     }
-    if each.allocation is not None:
-        described["variants"] = {
-            share.name: {
-                "weight": share.weight,
-                "pipeline": each.routes[share.name].pipeline.name,
-                "models": list(each.routes[share.name].pipeline.models),
-                "control": share.name == each.allocation.control,
+    if main is not None:
+        described["variants"] = _variants(main)
+        described["experiments"] = {
+            split.name: {
+                "phase": split.phase,
+                "layer": split.layer or None,
+                "also": number > 0,
+                "rollout": split.rollout,
+                "variants": _variants(split),
             }
-            for share in each.allocation.shares
+            for number, group in enumerate(each.groups)
+            for split in group
         }
+    described["circuits"] = {
+        split.name: route.circuit.describe()
+        for split in each.splits
+        for route in split.routes.values()
+        if route.circuit is not None and route.circuit.guards
+    }
+    described["shadows"] = {shadow.name: shadow.describe() for shadow in each.shadows}
     return described
+
+
+def _variants(split: endpoint.Split) -> dict[str, Any]:
+    found: dict[str, dict[str, Any]] = {}
+    for share in split.allocation.shares:
+        told = found[share.name] = {"weight": share.weight, "control": share.name == split.allocation.control}
+        route = split.routes.get(share.name)
+        if route is not None:
+            told |= {"pipeline": route.pipeline.name, "models": list(route.pipeline.models)}
+            if route.circuit is not None:
+                told["failures"] = route.circuit.total
+    return found
 
 
 def summary(built: assembly.Assembly) -> dict[str, Any]:

@@ -1,55 +1,108 @@
-"""An endpoint made runnable: who is asked (the unit), which variant answers, and with what.
+"""An endpoint made runnable: who is asked (the unit), which variants answer, and with what.
 
 Built by `assembly/building.py`, walked by `dispatch.py` once per request, so everything
 that can be done once has been done when these objects exist.
+
+    groups      experiments that exclude each other (one layer), or one rollout, or one experiment alone
+    first group its variants bring the pipeline; at most one experiment of it takes a request
+    others      lay params over that pipeline, each independent of the first and of each other
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from turnout.assembly import meter
-from turnout.errors import InputError
-from turnout.experiments import assignment
-from turnout.pipelines import binding
+from turnout.assembly import circuit, meter, reading
+from turnout.experiments import allocations, assignment, overrides
+from turnout.pipelines import binding, shadow
 
-MAX_UNIT_BYTES = 1_024
-"""A unit longer than this is refused: it is hashed, logged and indexed for every request."""
+Incoming = reading.Incoming
 
-JSON_KINDS = {bool: "a boolean", float: "a fraction", list: "an array", dict: "an object"}
-"""How people who send JSON call what is no unit."""
+_CLAIM = {
+    assignment.Reason.OVERRIDE: 0,
+    assignment.Reason.WINNER: 2,
+    assignment.Reason.NO_UNIT: 3,
+    assignment.Reason.HOLDOUT: 3,
+    assignment.Reason.NOT_IN_LAYER: 3,
+    assignment.Reason.ERROR: 3,
+}
+"""How strongly a reason claims a request for its experiment among those of one layer; all others 1, lowest first.
 
-SHORT_UNIT_CHARACTERS = MAX_UNIT_BYTES // 4
-"""Text of so few characters fits whatever they are: UTF-8 takes at most four bytes for one."""
+Who tests gets what was asked for; then the owner of the slot; then an experiment that is decided.
+"""
 
-HEADER = "header:"
-
-
-def _no_header(name: bytes) -> None:
-    """A request without headers."""
+Picks = tuple[tuple[str, str], ...]
+"""Experiment and variant that the groups after the first one chose."""
 
 
-class Incoming(msgspec.Struct, frozen=True, gc=False):
-    """One request as it enters dispatch, whatever home it came from.
+class Split:
+    """One experiment or rollout of an endpoint, as requests meet it.
 
     Attributes:
-        endpoint: The endpoint's name.
-        body: JSON text as bytes.
-        header: Looks a header up by its lower-case name; None when absent.
-        id: The request id, 32 hex digits.
-        received: `time.monotonic()` when the request was complete.
-        ts: Seconds since the epoch at the same moment.
-        deadline_s: The caller's own time limit in seconds; None for the endpoint's.
+        name: Of the experiment or rollout.
+        phase: Of its allocation.
+        layer: The layer's name; "" without one.
+        rollout: Whether it is a rollout.
+        allocation: What decides.
+        header: The header in which another system names the variant; None where the split decides.
+        stand_in: Reads what stands in for a missing unit; None where nothing does.
+        tally: Its counters.
+        routes: Variant to route; empty outside of the first group.
     """
 
-    endpoint: str
-    body: bytes
-    id: str
-    received: float
-    ts: float
-    header: Callable[[bytes], bytes | None] = _no_header
-    deadline_s: float | None = None
+    __slots__ = ("allocation", "header", "layer", "name", "phase", "rollout", "routes", "stand_in", "tally")
+
+    def __init__(
+        self,
+        allocation: assignment.Allocation,
+        tally: meter.Tally,
+        *,
+        rollout: bool = False,
+        header: str | None = None,
+        stand_in: tuple[str, reading.UnitReader] | None = None,
+    ) -> None:
+        self.name = allocation.name
+        self.phase = allocation.phase
+        self.layer = allocation.policy.layer.name if allocation.policy.layer is not None else ""
+        self.allocation = allocation
+        self.rollout = rollout
+        self.header = header.lower().encode() if header else None
+        self.stand_in = stand_in
+        self.tally = tally
+        self.routes: dict[str, Route] = {}
+
+    def assign(
+        self,
+        request: Incoming,
+        unit: str | None,
+        attributes: Mapping[str, Any] | None,
+        override: overrides.Override | None,
+    ) -> assignment.Assignment:
+        """The variant of this request, with the reason.
+
+        Raises:
+            InputError: What stands in for the unit is of the wrong type or too long.
+        """
+        if unit is None and self.stand_in is not None:
+            name, read = self.stand_in
+            attributes = {**(attributes or {}), name: read(request)}
+        named = request.header(self.header) if self.header is not None else None
+        return assignment.assign(
+            unit,
+            self.allocation,
+            request_id=request.id,
+            attributes=attributes,
+            external=named.decode("latin-1") if named is not None else None,
+            override=override.of(self.name) if override is not None else None,
+        )
+
+    def exposes(self, assigned: assignment.Assignment) -> bool:
+        """Whether an assignment is an exposure; a rollout compares its canary with its control, and logs nobody else.
+
+        Units leave `rest` with every step. Logged, they would be units that were seen in two variants.
+        """
+        return not self.rollout or (assigned.reason in assignment.ANALYSED and assigned.variant != allocations.REST)
 
 
 class Route:
@@ -59,86 +112,50 @@ class Route:
         variant: Name of the variant; "" without an experiment.
         pipeline: Its bound pipeline.
         meter: Its counters.
+        split: Whose variant it is; None without an experiment.
         fallback: The route that answers when this one fails; None when nobody does.
+        circuit: Counts its failures and may stop asking it; None where nobody answers in its place.
+        also: What other groups laid over it, as (experiment, phase, variant).
+        laid: The same variant with the params of other groups, by what those chose.
     """
 
-    __slots__ = ("fallback", "meter", "pipeline", "variant")
+    __slots__ = ("also", "circuit", "fallback", "laid", "meter", "pipeline", "split", "variant")
 
     def __init__(
-        self, variant: str, pipeline: binding.BoundPipeline, counted: meter.Meter, fallback: "Route | None" = None
+        self,
+        variant: str,
+        pipeline: binding.BoundPipeline,
+        counted: meter.Meter,
+        *,
+        split: Split | None = None,
+        also: tuple[tuple[str, str, str], ...] = (),
     ) -> None:
         self.variant = variant
         self.meter = counted
         self.pipeline = pipeline
-        self.fallback = fallback
+        self.split = split
+        self.also = also
+        self.fallback: Route | None = None
+        self.circuit: circuit.Circuit | None = None
+        self.laid: dict[Picks, Route] = {}
 
 
-class UnitReader:
-    """Finds the unit of a request by its declared path: "user_id", "user.id" or "header:X-User"."""
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """What was decided about one request before anything ran.
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._header = path[len(HEADER) :].lower().encode() if path.startswith(HEADER) else None
-        keys = () if self._header else tuple(path.split("."))
-        self._keys = tuple(_field(key) for key in keys)
-        self._decode = msgspec.json.Decoder(_probe(keys)).decode
+    Attributes:
+        route: The way it goes.
+        unit: "" without one.
+        assigned: By the first group; None without an experiment.
+        also: By the other groups.
+        attributes: What targeting saw; None where nothing looks.
+    """
 
-    def __call__(self, request: Incoming) -> str | None:
-        """The unit as text; None when the request carries none.
-
-        Raises:
-            InputError: It is neither text nor an integer, or longer than `MAX_UNIT_BYTES`.
-
-        Complexity: 0.9 µs for a body of 32 numbers; what is not on the path is skipped unread.
-        """
-        found = self._find(request)
-        if type(found) is str and 0 < len(found) <= SHORT_UNIT_CHARACTERS:
-            return found
-        return self._checked(found)
-
-    def _find(self, request: Incoming) -> Any:
-        if self._header is not None:
-            raw = request.header(self._header)
-            return raw.decode("utf-8", "replace") if raw is not None else None
-        try:
-            found: Any = self._decode(request.body)
-            for field in self._keys:
-                found = getattr(found, field)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
-            return None  # decoding the whole body says what is wrong, better than we could here
-        return found
-
-    def _checked(self, found: Any) -> str | None:
-        if found is None or found == "":
-            return None
-        if isinstance(found, bool) or not isinstance(found, str | int):
-            raise InputError(
-                f"the unit {self.path!r} is {JSON_KINDS[type(found)]}; it must be text or an integer.",
-                path=self.path,
-                hint="Send the user's id as text.",
-            )
-        unit = found if isinstance(found, str) else str(found)
-        if len(unit) > MAX_UNIT_BYTES or len(unit.encode("utf-8", "surrogatepass")) > MAX_UNIT_BYTES:
-            raise InputError(
-                f"the unit {self.path!r} has {len(unit)} characters; at most {MAX_UNIT_BYTES} bytes are taken.",
-                path=self.path,
-                hint="Send an id, not content; hash it if it is long.",
-            )
-        return unit
-
-
-def _field(key: str) -> str:
-    return f"f_{key}" if not key.isidentifier() else key
-
-
-def _probe(keys: tuple[str, ...]) -> Any:
-    """A Struct that decodes nothing but the path `keys`; everything else is skipped unread."""
-    inner: Any = Any
-    for key in reversed(keys):
-        inner = msgspec.defstruct(
-            "Unit", [(_field(key), inner | None if inner is not Any else Any, None)], rename={_field(key): key}
-        )
-    return inner
+    route: Route
+    unit: str = ""
+    assigned: assignment.Assignment | None = None
+    also: tuple[tuple[Split, assignment.Assignment], ...] = ()
+    attributes: Mapping[str, Any] | None = None
 
 
 class Endpoint:
@@ -147,53 +164,90 @@ class Endpoint:
     Attributes:
         name: As in the path `/v1/endpoints/{name}`.
         deadline_s: Seconds a request may take in all.
-        experiment: Name of the running experiment; "" for none.
-        phase: Its phase; "" for none.
-        routes: Variant name to route; without an experiment the one key is "".
         control: The route that answers when nothing else is chosen.
-        request: Codec of the contract's request.
-        reply: Codec of the contract's reply.
+        contract: The pipeline whose request and reply types are the endpoint's.
+        groups: See the module's docstring; empty without experiment and rollout.
+        shadows: Pipelines that get a copy of what it answers.
+        unit_type: The unit's path; "" without one.
     """
 
-    def __init__(  # noqa: PLR0913 - a record; building fills it
+    def __init__(  # noqa: PLR0913 - a record; routing fills it
         self,
         name: str,
         *,
         deadline_s: float,
-        routes: Mapping[str, Route],
         control: Route,
-        unit: UnitReader | None = None,
-        allocation: assignment.Allocation | None = None,
-        attribute: UnitReader | None = None,
+        contract: binding.BoundPipeline,
+        subject: "Subject",
+        groups: Sequence[tuple[Split, ...]] = (),
+        shadows: Sequence[shadow.Shadow] = (),
         description: str = "",
     ) -> None:
         self.name = name
         self.deadline_s = deadline_s
-        self.routes = dict(routes)
         self.control = control
-        self.unit = unit
-        self.allocation = allocation
-        self.attribute = attribute
+        self.contract = contract
+        self.groups = tuple(groups)
+        self.shadows = tuple(shadows)
         self.description = description
-        self.experiment = allocation.name if allocation else ""
-        self.phase = allocation.phase if allocation else ""
-        self.unit_type = unit.path if unit else ""
+        self.unit_type = subject.unit
+        self.nothing = Choice(control)
+        self._override_key = subject.override_key
+        self._read_unit = reading.UnitReader(subject.unit) if subject.unit else None
+        self._read = reading.SubjectReader(subject.unit, subject.attributes) if subject.attributes else None
 
     @property
-    def contract(self) -> binding.BoundPipeline:
-        """The pipeline whose request and reply types are the endpoint's contract."""
-        return self.control.pipeline
+    def splits(self) -> list[Split]:
+        """All experiments and rollouts on it."""
+        return [split for group in self.groups for split in group]
 
-    def assign(self, request: Incoming) -> assignment.Assignment | None:
-        """The variant for this request, with the reason; None when no experiment runs here.
+    def choose(self, request: Incoming) -> Choice:
+        """The route of this request, and why.
 
         Raises:
-            InputError: The unit is of the wrong type or too long.
+            InputError: The unit is of the wrong type or too long, or an override is not valid.
         """
-        unit = self.unit(request) if self.unit is not None else None
-        if self.allocation is None:
-            return None
         attributes = None
-        if unit is None and self.attribute is not None:
-            attributes = {self.attribute.path: self.attribute(request)}
-        return assignment.assign(unit, self.allocation, request_id=request.id, attributes=attributes)
+        if self._read is not None:
+            unit, attributes = self._read(request)
+        else:
+            unit = self._read_unit(request) if self._read_unit is not None else None
+        if not self.groups:
+            return Choice(self.control, unit or "")
+        signed = request.header(overrides.HEADER)
+        override = overrides.verify(signed, self._override_key, now=request.ts) if signed is not None else None
+        split, assigned = _claimed(self.groups[0], request, unit, attributes, override)
+        route = split.routes[assigned.variant]
+        if len(self.groups) == 1:
+            return Choice(route, assigned.unit, assigned, (), attributes)
+        also = tuple(_claimed(group, request, unit, attributes, override) for group in self.groups[1:])
+        picks = tuple([(other.name, chosen.variant) for other, chosen in also])
+        return Choice(route.laid[picks], assigned.unit, assigned, also, attributes)
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """What an endpoint reads of a request before it chooses.
+
+    Attributes:
+        unit: The unit's path; "" without one.
+        attributes: Name to path; only where something targets by them.
+        override_key: Checks signed overrides; None where none are taken.
+    """
+
+    unit: str = ""
+    attributes: Mapping[str, str] = {}
+    override_key: str | None = None
+
+
+def _claimed(
+    group: tuple[Split, ...],
+    request: Incoming,
+    unit: str | None,
+    attributes: Mapping[str, Any] | None,
+    override: overrides.Override | None,
+) -> tuple[Split, assignment.Assignment]:
+    """The experiment of a group that takes this request, and its assignment; the first one where none claims it."""
+    if len(group) == 1:
+        return group[0], group[0].assign(request, unit, attributes, override)
+    found = [(split, split.assign(request, unit, attributes, override)) for split in group]
+    return min(found, key=lambda each: _CLAIM.get(each[1].reason, 1))

@@ -1,7 +1,7 @@
-"""What one route counts: requests by status, latency, steps, assignments, exposures.
+"""What one route counts (requests by status, latency, steps) and one experiment (assignments, exposures).
 
-`building` makes one per route, with its labels filled in, so that counting on the request
-path is an addition and no look-up of label sets. `visit` calls it.
+`building` makes them with their labels filled in, so that counting on the request path is an
+addition and no look-up of label sets. `visit` calls them.
 """
 
 from turnout import telemetry, wire
@@ -27,32 +27,44 @@ class Families:
         self.exposures = registry.counter(telemetry.EXPOSURES, "Exposures logged.", ("experiment", "variant"))
 
 
+class Tally:
+    """The counters of one experiment or rollout."""
+
+    __slots__ = ("_by_reason", "_by_variant", "_experiment", "_families")
+
+    def __init__(self, families: Families, experiment: str) -> None:
+        self._families = families
+        self._experiment = experiment
+        self._by_reason: dict[str, telemetry.Counter] = {}
+        self._by_variant: dict[str, telemetry.Counter] = {}
+
+    def assigned(self, reason: str) -> None:
+        """A request was assigned."""
+        counter = self._by_reason.get(reason)
+        if counter is None:
+            counter = self._by_reason[reason] = self._families.assignments.labels(self._experiment, reason)
+        counter.inc()
+
+    def exposed(self, variant: str) -> None:
+        """An exposure was logged."""
+        counter = self._by_variant.get(variant)
+        if counter is None:
+            counter = self._by_variant[variant] = self._families.exposures.labels(self._experiment, variant)
+        counter.inc()
+
+
 class Meter:
     """The counters of one route; see the module's docstring."""
 
-    __slots__ = ("_by_reason", "_by_status", "_by_step", "_duration", "_exposed", "_families", "_labels", "_pipeline")
+    __slots__ = ("_by_status", "_by_step", "_duration", "_families", "_labels", "_pipeline")
 
     def __init__(self, families: Families, *, endpoint: str, experiment: str, variant: str, pipeline: str) -> None:
         self._families = families
         self._labels = (endpoint, experiment, variant)
         self._pipeline = pipeline
         self._duration = families.duration.labels(endpoint, variant)
-        self._exposed = families.exposures.labels(experiment, variant) if experiment else None
         self._by_status: dict[str, telemetry.Counter] = {}
-        self._by_reason: dict[str, telemetry.Counter] = {}
         self._by_step: dict[str, telemetry.Histogram] = {}
-
-    def assigned(self, reason: str) -> None:
-        """A unit was assigned to this route's variant."""
-        counter = self._by_reason.get(reason)
-        if counter is None:
-            counter = self._by_reason[reason] = self._families.assignments.labels(self._labels[1], reason)
-        counter.inc()
-
-    def exposed(self) -> None:
-        """An exposure was logged."""
-        if self._exposed is not None:
-            self._exposed.inc()
 
     def finished(self, status: str, latency_s: float) -> None:
         """A request of this route ended."""

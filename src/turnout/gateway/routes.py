@@ -27,6 +27,7 @@ ENDPOINTS = "/v1/endpoints/"
 ORIGINS = 1_000
 """Combinations of revision, experiment and variant whose headers are kept; a long life sees many revisions."""
 
+Also = tuple[tuple[str, str, str], ...]
 Fetch = Callable[[], Awaitable[bytes]]
 
 
@@ -47,7 +48,7 @@ class Routes:
         self._overview = overview
         self._metrics = metrics
         self._explain = explain
-        self._headers: dict[tuple[str, str, str], tuple[tuple[bytes, bytes], ...]] = {}
+        self._headers: dict[tuple[str, str, str, Also], tuple[tuple[bytes, bytes], ...]] = {}
         self._table: dict[str, tuple[str, Callable[[http.Request], Awaitable[http.Response]]]] = {
             "/v1/outcomes": ("POST", self._outcomes),
             "/healthz": ("GET", self._healthz),
@@ -112,16 +113,20 @@ class Routes:
             raise InputError(told, path="header:Turnout-Deadline", hint=error.hint) from error
 
     def _origin(self, guest: visit.Visit) -> tuple[tuple[bytes, bytes], ...]:
-        """Revision, experiment and served variant as headers, built once per combination."""
-        key = (guest.assembly.revision, guest.endpoint.experiment, guest.served.variant)
+        """Revision, experiment, served variant and what other experiments laid over it, built once per combination."""
+        split = guest.choice.route.split
+        key = (guest.assembly.revision, split.name if split else "", guest.served.variant, guest.served.also)
         found = self._headers.get(key)
         if found is None:
             if len(self._headers) > ORIGINS:
                 self._headers.clear()
-            revision, experiment, variant = key
+            revision, experiment, variant, also = key
             found = ((b"turnout-revision", revision.encode()),)
             if experiment:
                 found += ((b"turnout-experiment", experiment.encode()), (b"turnout-variant", variant.encode()))
+            if also:
+                told = ", ".join(f"{other}={chosen}" for other, _, chosen in also)
+                found += ((b"turnout-also", told.encode()),)
             self._headers[key] = found
         return found
 
@@ -138,8 +143,9 @@ class Routes:
             "request_id": guest.request.id,
             "revision": guest.assembly.revision,
             "build": guest.assembly.build,
-            "experiment": guest.endpoint.experiment,
-            "assignment": guest.assigned,
+            "experiment": guest.choice.route.split.name if guest.choice.route.split else "",
+            "assignment": guest.choice.assigned,
+            "also": {split.name: assigned for split, assigned in guest.choice.also},
             "served": guest.served.variant,
             "fallback": guest.fallback_cause,
             "pipeline": guest.served.pipeline.name,

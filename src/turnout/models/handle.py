@@ -96,6 +96,47 @@ class Handle:
         return step
 
 
+class ShyHandle(Handle):
+    """A Handle for work that nobody waits for: its rows enter a queue only while little waits there.
+
+    `many` sends its rows by half batches, so that no queue is ever filled with them.
+    """
+
+    __slots__ = ()
+
+    async def __call__(self, item: Any) -> Any:
+        """Score one item; see `Handle`.
+
+        Raises:
+            OverloadError: Others wait.
+        """
+        self._host.yield_to_others()
+        return await super().__call__(item)
+
+    async def many(self, items: Sequence[Any]) -> list[Any]:
+        """Score several items; see `Handle`.
+
+        Raises:
+            OverloadError: Others wait.
+        """
+        answers: list[Any] = []
+        at_once = max(1, self._host.max_rows // 2)
+        for first in range(0, len(items), at_once):
+            self._host.yield_to_others()
+            answers += await super().many(items[first : first + at_once])
+        return answers
+
+    async def stream(self, item: Any) -> AsyncIterator[Any]:
+        """Chunks of one answer; see `Handle`.
+
+        Raises:
+            OverloadError: Others wait.
+        """
+        self._host.yield_to_others()
+        async for chunk in super().stream(item):
+            yield chunk
+
+
 def _answered(step: wire.Step, answer: work.Answer, began: float) -> None:
     step.duration_s = time.monotonic() - began
     step.wait_s = answer.wait_s

@@ -106,7 +106,21 @@ class Host:
     def ready(self) -> bool:
         return self._state == "ready"
 
+    @property
+    def max_rows(self) -> int:
+        """Most rows in one batch."""
+        return self._batching.max_rows
+
     # Calls
+
+    def yield_to_others(self) -> None:
+        """Refuse work that nobody waits for while half a batch of rows, or a stream, waits.
+
+        Raises:
+            OverloadError: So it is.
+        """
+        if self._refusal is None and (self._streams or 2 * self._batcher.waiting >= max(2, self._batching.max_rows)):
+            raise OverloadError(f"model {self.alias!r} is busy with requests that somebody waits for.")
 
     def submit(self, row: Any, deadline: float) -> "asyncio.Future[work.Answer]":
         """Queue one row; see `batcher.Batcher.submit`.
