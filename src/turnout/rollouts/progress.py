@@ -52,6 +52,16 @@ class Progress(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+def note_of(reason: str) -> str:
+    """A reason as a note: short, without what YAML cannot carry, and nothing in it is filled in.
+
+    >>> note_of("costs ${PRICE}\\n more")
+    'costs $ {PRICE}  more'
+    """
+    plain = "".join(letter if letter.isprintable() else " " for letter in reason.replace("${", "$ {"))
+    return plain[:NOTE_CHARACTERS]
+
+
 def read(content: str, rollout: str, phase: str) -> Progress | None:
     """A rollout's progress in an overlay; None when there is none, or only of another phase.
 

@@ -305,7 +305,7 @@ def _made(
     state: traffic.State,
     paused: bool = False,
 ) -> Move:
-    moved = structs.replace(now_at, state=state, paused=paused, since=now, note=reason[: progress.NOTE_CHARACTERS])
+    moved = structs.replace(now_at, state=state, paused=paused, since=now, note=progress.note_of(reason))
     return Move(progress=moved, decision=decision, reason=reason)
 
 
