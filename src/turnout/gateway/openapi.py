@@ -43,6 +43,7 @@ HEADERS = {
     "Turnout-Revision": "Revision of the document that answered.",
     "Turnout-Experiment": "Experiment that ran on the endpoint.",
     "Turnout-Variant": "Variant that answered.",
+    "Turnout-Also": "Further experiments and their variants, as experiment=variant.",
 }
 FAILURES = {
     "400": "Not JSON",
