@@ -93,7 +93,9 @@ def example_report() -> tables.Report:
         lift_interval=None,
     )
     always = sequences.Sequence(interval=samples.Interval(0.01, 0.09), p_value=0.01)
-    comparison = tables.Comparison(variant="new", fixed=difference, always_valid=always, reading="higher")
+    comparison = tables.Comparison(
+        variant="new", estimate=0.05, lift=0.5, fixed=difference, always_valid=always, reading="higher", better=True
+    )
     metric = tables.MetricTable(
         name="primary",
         role="primary",
@@ -104,6 +106,8 @@ def example_report() -> tables.Report:
         outcomes=250,
         estimates=(estimate("old", 0.10), estimate("new", 0.15)),
         comparisons=(comparison,),
+        label="liked",
+        scale="ratio",
     )
     return tables.Report(
         experiment="structure",
@@ -145,9 +149,10 @@ def test_a_report_shows_units_rates_difference_and_reading() -> None:
     assert "warning: Mind the [gap]." in text
     assert "primary: liked (conversion, within 1d)" in text
     assert "15.00 %" in text
-    assert "+5.00 %" in text
-    assert "+3.00 % to +7.00 %" in text
-    assert "50.00 %" in text
+    assert "+5.00 pp" in text
+    assert "+3.00 to +7.00 pp" in text
+    assert "+1.00 to +9.00 pp" in text
+    assert "+50.0 %" in text
     assert "higher than control" in text
     assert "sample ratio: fine (p = 0.7, 2000 units)" in text
 

@@ -61,6 +61,7 @@ class Canned:
         self.served: dict[str, base.Serving] = answers.get("served", {})
         self.names: list[base.OutcomeName] = answers.get("names", [])
         self.builds: tuple[str, ...] = answers.get("builds", ("b1",))
+        self.signals: list[base.SignalSums] = answers.get("signals", [])
         self.others: list[base.Phase] = answers.get("others", [])
 
     def phases(self, experiment: str) -> list[base.Phase]:
@@ -74,13 +75,32 @@ class Canned:
         units = self.units if phase == self.phase else {}
         return base.Exposed(units=units, crossed=self.crossed, reasons=self.reasons)
 
-    def metric(self, query: base.MetricQuery) -> dict[str, base.MetricSum]:
-        found = self.sums.get(query.name) or {
+    def unit_sums(self, query: base.UnitQuery) -> list[base.UnitSums]:
+        found = self.sums.get(query.outcome) or {
             name: base.MetricSum(n=count, x=0.0, xx=0.0) for name, count in self.units.items()
         }
-        if not query.closed_only:
-            return found
-        return {name: base.MetricSum(n=round(each.n * self.closed), x=0.0, xx=0.0) for name, each in found.items()}
+        rows = []
+        for name, sums in found.items():
+            closed = round(sums.n * self.closed)
+            for is_closed, n in ((True, closed), (False, sums.n - closed)):
+                if n:
+                    y, yy = sums.x * n / sums.n, sums.xx * n / sums.n
+                    rows.append(base.UnitSums(variant=name, bucket=0, closed=is_closed, n=n, y=y, yy=yy))
+        return rows
+
+    def signal_sums(self, query: base.SignalQuery) -> list[base.SignalSums]:
+        return self.signals
+
+    def signal_ranks(
+        self, experiment: str, phase: str, quantile: float, alpha: float, as_of: float | None
+    ) -> dict[str, base.Ranks]:
+        return {}
+
+    def exposure_days(self, experiment: str, phase: str, bucket_s: float) -> list[base.ExposureDay]:
+        return [base.ExposureDay(bucket=0, variant=name, units=count) for name, count in self.units.items()]
+
+    def lateness(self, name: str) -> base.Lateness | None:
+        return None
 
     def serving(self, experiment: str, phase: str, quantiles: Sequence[float]) -> dict[str, base.Serving]:
         return self.served

@@ -32,6 +32,7 @@ class Log:
         self.events: list[Event] = []
         self.converted: dict[str, dict[str, bool]] = {"retrieval": {}, "generation": {}}
         self.spent: dict[str, dict[str, float]] = {"retrieval": {}, "generation": {}}
+        self.met: set[str] = set()
         self.serial = 0
         for number in range(UNITS):
             self._unit(f"u{number}")
@@ -95,6 +96,7 @@ class Log:
             self.expose(unit, t0 + rng.uniform(1, 3 * DAY))
         if not unit:
             return
+        self.met.add(unit)
         variant = assignment.assign(unit, self.allocation).variant
         self.converted[variant][unit] = False
         self.spent[variant][unit] = 0.0
@@ -175,7 +177,8 @@ def check(made: tables.Report, log: Log, crossings: int) -> None:
     assert made.reasons["SPLIT"] == UNITS + crossings
     without = [event for event in log.events if isinstance(event, Exposure) and not event.unit]
     assert made.reasons["NO_UNIT"] == len(without)
-    assert sum(row.serving.requests for row in made.variants) == sum(isinstance(e, Prediction) for e in log.events)
+    counted = [event for event in log.events if isinstance(event, Prediction) and event.unit in log.met]
+    assert sum(row.serving.requests for row in made.variants) == len(counted)
     assert made.builds == ("b1",)
 
 
@@ -183,7 +186,9 @@ def test_outcomes_of_the_future_and_open_windows_wait(document: Document, tmp_pa
     admitted = document()
     store = catalog.open_store(f"sqlite:///{tmp_path / 'events.db'}")
     log = Log(admitted, 3)
-    store.append(log.events, None, ingested_at=NOW, subject=lambda unit: unit)
+    for event in log.events:
+        if event.ts < START + 3 * DAY:
+            store.append([event], None, ingested_at=event.ts + 1, subject=lambda unit: unit)
     early = experiment.report(store, admitted, "structure", now=START + 2 * DAY)
     late = experiment.report(store, admitted, "structure", now=NOW)
     store.close()

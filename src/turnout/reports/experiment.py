@@ -1,19 +1,19 @@
-"""One experiment, read from a store: who got what, what came of it, and whether to believe it.
+"""One experiment, read from a store: who got what, what came of it, and what to do about it.
 
-Called by `turnout report`. Reads the store through five
-verbs, adds the statistics of `experiments/statistics.py`, and lets `notes.py` say in plain
-words what a reader must know.
+Called by `turnout report`. `evidence` reads each metric once, `comparing` makes its table, `verdict`
+decides, and `notes` says in plain words what a reader must know beside the verdict.
 """
 
-import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal, Protocol
+from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from turnout.errors import NotFoundError, did_you_mean
-from turnout.experiments import estimates, phases, ratio_checks, samples, sequences, statistics
-from turnout.reports import notes, tables
+from turnout.experiments import comparisons, phases, ratio_checks
+from turnout.reports import comparing, evidence, notes, tables, verdict
 from turnout.spec import document, measures, snapshot
 from turnout.stores import base
 
@@ -22,37 +22,40 @@ DEFAULT_TIGHTEST_AT: Final = 10_000
 
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
+Units = Mapping[str, Mapping[int, int]]
+Read = tuple[str, tables.Role, measures.MetricSpec, evidence.Measured]
 
-class Evidence(Protocol):
-    """What a report asks of a store; every `stores.base.EventStore` answers it."""
 
-    def phases(self, experiment: str) -> list[base.Phase]: ...
+class Known(Struct, frozen=True, kw_only=True):
+    """What the caller knows beside the store.
 
-    def exposed(self, experiment: str, phase: str) -> base.Exposed: ...
+    Attributes:
+        dropped: Events lost before they were logged, by "type variant" (the running server's status).
+        ramps: (moment, share of units that take part) of each change, oldest first (the history of revisions).
+    """
 
-    def metric(self, query: base.MetricQuery) -> dict[str, base.MetricSum]: ...
+    dropped: Mapping[str, int] = {}
+    ramps: tuple[tuple[float, float], ...] = ()
 
-    def serving(self, experiment: str, phase: str, quantiles: Sequence[float]) -> dict[str, base.Serving]: ...
 
-    def outcome_names(self) -> list[base.OutcomeName]: ...
+NOTHING_KNOWN: Final = Known()
 
 
 def report(
-    store: Evidence,
+    store: evidence.Evidence,
     admitted: snapshot.Snapshot,
     name: str,
     *,
     now: float,
     phase: str = "",
-    dropped: Mapping[str, int] | None = None,
+    known: Known = NOTHING_KNOWN,
 ) -> tables.Report:
     """Report on one phase of one experiment.
 
     Args:
         name: The experiment, a key of the document's `experiments`.
-        now: Seconds since the epoch; later outcomes are ignored.
+        now: Seconds since the epoch; what happened later is ignored.
         phase: Its digest; "" for the phase of the document.
-        dropped: Events lost before they were logged, where the caller knows (the running server's status).
 
     Raises:
         NotFoundError: The document has no such experiment, or no such phase was ever seen.
@@ -62,44 +65,50 @@ def report(
     current = phases.of(name, admitted.document, written=admitted.written, digests=admitted.digests)
     seen = store.phases(name)
     if phase not in ("", current, *(found.phase for found in seen)):
-        known = ", ".join(found.phase for found in seen) or "none yet"
-        raise NotFoundError(f"experiment {name!r} has no phase {phase!r}.", hint=f"Phases seen: {known}.")
-    chosen = phase or current
-    reader = _Reader(store, spec, name, chosen, chosen == current, now)
-    found = next((found for found in seen if found.phase == chosen), None)
-    exposed = store.exposed(name, chosen)
-    outcomes = store.outcome_names()
-    ratio, expected = reader.sample_ratio(exposed.units)
-    metrics = tuple(reader.metric(*entry, outcomes) for entry in _metrics(spec.metrics))
-    made = tables.Report(
+        listed = ", ".join(found.phase for found in seen) or "none yet"
+        raise NotFoundError(f"experiment {name!r} has no phase {phase!r}.", hint=f"Phases seen: {listed}.")
+    found = next((found for found in seen if found.phase == (phase or current)), None)
+    span = evidence.Span(
         experiment=name,
-        endpoint=spec.endpoint,
-        description=spec.description,
-        state="winner" if spec.winner else "running" if spec.enabled else "disabled",
-        winner=spec.winner or "",
-        unit=admitted.document.endpoints[spec.endpoint].unit or "",
-        control=spec.control,
-        ramp_ratio=spec.ramp,
-        revision=admitted.short,
-        phase=chosen,
-        current=reader.current,
-        as_of=now,
-        first_ts=found.first_ts if found else None,
-        last_ts=found.last_ts if found else None,
-        builds=found.builds if found else (),
-        variants=reader.variants(exposed.units, expected),
-        units=sum(exposed.units.values()),
-        crossed=exposed.crossed,
-        reasons=dict(exposed.reasons),
-        sample_ratio=ratio,
-        metrics=metrics,
-        guardrails=tuple(spec.metrics.guardrails),
-        plan=reader.plan(sum(exposed.units.values()), metrics, found.first_ts if found else None),
-        outcomes=tuple(tables.OutcomeCount(name=o.name, count=o.count, unmatched=o.unmatched) for o in outcomes),
-        other_phases=tuple(_other(each) for each in seen if each.phase != chosen),
-        dropped=dict(dropped or {}),
+        phase=phase or current,
+        now=now,
+        bucket_s=evidence.bucket_s(max(0.0, now - found.first_ts) if found is not None else 0.0),
     )
+    reader = _Reader(store, spec, span, span.phase == current)
+    bare = reader.bare(admitted, found, seen, known)
+    made = judged(reader.measured(bare))
     return msgspec.structs.replace(made, notes=notes.write(made))
+
+
+def judged(made: tables.Report) -> tables.Report:
+    """The report with its verdict; what must not be read is gone."""
+    mismatch = made.sample_ratio is not None and made.sample_ratio.verdict == "mismatch"
+    if mismatch:
+        made = veiled(made, "Effect numbers are hidden: units are missing on one side, so they mean nothing.")
+    elif made.plan.horizon == "fixed" and made.plan.complete is False:
+        made = veiled(made, "The result is hidden until the plan is complete (plan.horizon: fixed).", guardrails=False)
+    return msgspec.structs.replace(made, verdict=verdict.decide(made))
+
+
+def veiled(made: tables.Report, why: str, *, guardrails: bool = True) -> tables.Report:
+    """The report without the numbers from which an effect could be read."""
+
+    def veil(metric: tables.MetricTable) -> tables.MetricTable:
+        bare = tuple(
+            msgspec.structs.replace(each, total=0.0, mean=None, value=None, interval=None) for each in metric.estimates
+        )
+        hidden = tuple(
+            tables.Comparison(variant=each.variant, fixed=None, always_valid=None, reading="hidden")
+            for each in metric.comparisons
+        )
+        return msgspec.structs.replace(metric, estimates=bare, comparisons=hidden)
+
+    return msgspec.structs.replace(
+        made,
+        hidden=why,
+        metrics=tuple(veil(metric) for metric in made.metrics),
+        guardrails=tuple(veil(metric) for metric in made.guardrails) if guardrails else made.guardrails,
+    )
 
 
 def find(content: document.Document, name: str) -> document.ExperimentSpec:
@@ -116,56 +125,119 @@ def find(content: document.Document, name: str) -> document.ExperimentSpec:
     return spec
 
 
-Role = Literal["primary", "secondary"]
-
-
-def _metrics(spec: measures.MetricsSpec) -> list[tuple[str, Role, measures.MetricSpec]]:
-    primary: list[tuple[str, Role, measures.MetricSpec]] = (
+def declared(spec: measures.MetricsSpec) -> list[tuple[str, tables.Role, measures.MetricSpec]]:
+    """Every metric of a document's experiment, with its name and role."""
+    primary: list[tuple[str, tables.Role, measures.MetricSpec]] = (
         [] if spec.primary is None else [("primary", "primary", spec.primary)]
     )
-    return primary + [(name, "secondary", metric) for name, metric in spec.secondary.items()]
+    primary.extend((name, "secondary", metric) for name, metric in spec.secondary.items())
+    return primary + [(name, "guardrail", metric) for name, metric in spec.guardrails.items()]
 
 
-def _other(found: base.Phase) -> tables.OtherPhase:
-    return tables.OtherPhase(phase=found.phase, units=found.units, first_ts=found.first_ts, last_ts=found.last_ts)
+def tightest_at(plan: measures.PlanSpec) -> float:
+    """N* of a plan."""
+    return float(plan.tightest_at or plan.units or DEFAULT_TIGHTEST_AT)
 
 
 class _Reader:
     """One phase of one experiment, as the store has it."""
 
     def __init__(
-        self, store: Evidence, spec: document.ExperimentSpec, name: str, phase: str, current: bool, now: float
+        self, store: evidence.Evidence, spec: document.ExperimentSpec, span: evidence.Span, current: bool
     ) -> None:
         self.store = store
         self.spec = spec
-        self.name = name
-        self.phase = phase
+        self.span = span
         self.current = current
-        self.now = now
-        planned = spec.plan.units
-        self.tightest_at = float(spec.plan.tightest_at or planned or DEFAULT_TIGHTEST_AT)
 
-    def sample_ratio(self, units: Mapping[str, int]) -> tuple[tables.SampleRatio | None, Mapping[str, float]]:
+    def bare(
+        self, admitted: snapshot.Snapshot, found: base.Phase | None, seen: Sequence[base.Phase], known: Known
+    ) -> tables.Report:
+        """The report without metrics."""
+        exposed = self.store.exposed(self.span.experiment, self.span.phase)
+        ratio, expected = self._sample_ratio(exposed.units)
+        return tables.Report(
+            experiment=self.span.experiment,
+            endpoint=self.spec.endpoint,
+            description=self.spec.description,
+            state="winner" if self.spec.winner else "running" if self.spec.enabled else "disabled",
+            winner=self.spec.winner or "",
+            unit=admitted.document.endpoints[self.spec.endpoint].unit or "",
+            control=self.spec.control,
+            ramp_ratio=self.spec.ramp,
+            revision=admitted.short,
+            phase=self.span.phase,
+            current=self.current,
+            as_of=self.span.now,
+            first_ts=found.first_ts if found else None,
+            last_ts=found.last_ts if found else None,
+            builds=found.builds if found else (),
+            variants=self._variants(exposed.units, expected),
+            units=sum(exposed.units.values()),
+            crossed=exposed.crossed,
+            reasons=dict(exposed.reasons),
+            sample_ratio=ratio,
+            metrics=(),
+            plan=self._plan(),
+            outcomes=tuple(
+                tables.OutcomeCount(name=each.name, count=each.count, unmatched=each.unmatched)
+                for each in self.store.outcome_names()
+            ),
+            other_phases=tuple(_other(each) for each in seen if each.phase != self.span.phase),
+            dropped=dict(known.dropped),
+            ramps=known.ramps,
+            bucket_s=self.span.bucket_s,
+        )
+
+    def measured(self, made: tables.Report) -> tables.Report:
+        """The report with its metrics, each read once, and the plan's progress."""
+        units = self._flow()
+        read: list[Read] = [
+            (name, role, spec, evidence.read(self.store, spec, self.span, units))
+            for name, role, spec in declared(self.spec.metrics)
+        ]
+        plan = self._progress(made, [found for _, role, _, found in read if role != "secondary"])
+        made = msgspec.structs.replace(made, plan=plan, flow=flow(units, self.span.bucket_s))
+        if made.sample_ratio is not None:
+            made = msgspec.structs.replace(made, sample_ratio=_final(made.sample_ratio, plan))
+        terms = self._terms(plan, sum(role == "guardrail" for _, role, _, _ in read))
+        counts = {each.name: each.count for each in made.outcomes}
+        found = [
+            comparing.table(name, role, spec, sums, terms, counts.get(spec.outcome or "", 0))
+            for name, role, spec, sums in read
+        ]
+        return msgspec.structs.replace(
+            made,
+            metrics=adjusted([each for each in found if each.role != "guardrail"], terms),
+            guardrails=tuple(each for each in found if each.role == "guardrail"),
+        )
+
+    def _flow(self) -> Units:
+        units: defaultdict[str, dict[int, int]] = defaultdict(dict)
+        for each in self.store.exposure_days(self.span.experiment, self.span.phase, self.span.bucket_s):
+            if each.bucket * self.span.bucket_s <= self.span.now:
+                units[each.variant][each.bucket] = each.units
+        return units
+
+    def _sample_ratio(self, units: Mapping[str, int]) -> tuple[tables.SampleRatio | None, Mapping[str, float]]:
         """The check, and the units expected; nothing for a phase whose weights the document no longer tells."""
         weights = {name: variant.weight for name, variant in self.spec.variants.items()}
-        found = ratio_checks.check(units, weights) if self.current else None
+        external = self.spec.assign == "external"  # another system decides, its weights are not ours
+        found = ratio_checks.check(units, weights) if self.current and not external else None
         if found is None:
             return None, {}
-        verdict: Literal["fine", "suspect", "mismatch"] = "fine"
-        if found.ln_e > math.log(ratio_checks.E):
-            verdict = "mismatch"
-        elif found.p_value < ratio_checks.P:
-            verdict = "suspect"
-        sequential_p = math.exp(min(0.0, -found.ln_e))
         ratio = tables.SampleRatio(
-            chi2=found.chi2, df=found.df, p_value=found.p_value, sequential_p=sequential_p, verdict=verdict
+            chi2=found.chi2,
+            df=found.df,
+            p_value=found.p_value,
+            sequential_p=found.sequential_p,
+            verdict=found.verdict,
         )
         return ratio, found.expected
 
-    def variants(self, units: Mapping[str, int], expected: Mapping[str, float]) -> tuple[tables.VariantRow, ...]:
+    def _variants(self, units: Mapping[str, int], expected: Mapping[str, float]) -> tuple[tables.VariantRow, ...]:
         """A row per variant, control first, with those that only the store knows."""
-        serving = self.store.serving(self.name, self.phase, QUANTILES)
-        names = self._names({*units, *serving})
+        serving = self.store.serving(self.span.experiment, self.span.phase, QUANTILES)
         total = sum(units.values())
         return tuple(
             tables.VariantRow(
@@ -177,53 +249,41 @@ class _Reader:
                 expected_units=expected.get(name),
                 serving=_serving(serving.get(name)),
             )
-            for name in names
+            for name in self._names({*units, *serving})
         )
 
-    def metric(
-        self, name: str, role: Role, spec: measures.MetricSpec, outcomes: Sequence[base.OutcomeName]
-    ) -> tables.MetricTable:
-        """One metric over all variants."""
-        query = base.MetricQuery(
-            experiment=self.name,
-            phase=self.phase,
-            name=spec.outcome,
-            kind=spec.kind,
-            window_s=spec.window_s,
-            as_of=self.now,
-        )
-        sums = self.store.metric(query)
-        closed = self.store.metric(msgspec.structs.replace(query, closed_only=True))
-        units = sum(found.n for found in sums.values())
-        moments = {name: _moments(sums.get(name)) for name in self._names(sums)}
-        return tables.MetricTable(
-            name=name,
-            role=role,
-            outcome=spec.outcome,
-            kind=spec.kind,
-            window_s=spec.window_s,
-            closed_ratio=sum(found.n for found in closed.values()) / units if units else None,
-            outcomes=sum(found.count for found in outcomes if found.name == spec.outcome),
-            estimates=tuple(self._estimate(name, found, spec.kind) for name, found in moments.items()),
-            comparisons=tuple(
-                self._comparison(name, found, moments[self.spec.control], spec.kind)
-                for name, found in moments.items()
-                if name != self.spec.control
-            ),
-        )
-
-    def plan(self, units: int, metrics: Sequence[tables.MetricTable], first_ts: float | None) -> tables.Plan:
-        """The document's plan, and whether it is fulfilled.
-
-        Args:
-            first_ts: Of the phase's first exposure; None before it.
-        """
+    def _plan(self) -> tables.Plan:
         plan = self.spec.plan
-        closed = all(metric.closed_ratio == 1.0 for metric in metrics)
-        left_s = max(0.0, (plan.min_duration_s or 0.0) - (0.0 if first_ts is None else self.now - first_ts))
-        complete = None if plan.units is None else units >= plan.units and closed and not left_s
         return tables.Plan(
-            units=plan.units, alpha=plan.alpha, tightest_at=self.tightest_at, left_s=left_s, complete=complete
+            units=plan.units,
+            alpha=plan.alpha,
+            tightest_at=tightest_at(plan),
+            horizon=plan.horizon,
+            power=plan.power,
+            min_duration_s=plan.min_duration_s,
+            complete=None,
+        )
+
+    def _progress(self, made: tables.Report, read: Sequence[evidence.Measured]) -> tables.Plan:
+        """The plan with what is still to come; the windows are those of the metrics that decide."""
+        plan = made.plan
+        closed = all(found.closed_ratio is None or found.closed_ratio == 1.0 for found in read) and made.units > 0
+        gone_s = 0.0 if made.first_ts is None else self.span.now - made.first_ts
+        left_s = max(0.0, (plan.min_duration_s or 0.0) - gone_s)
+        complete = None if plan.units is None else made.units >= plan.units and closed and not left_s
+        return msgspec.structs.replace(plan, left_s=left_s, complete=complete)
+
+    def _terms(self, plan: tables.Plan, guarded: int) -> comparing.Terms:
+        treatments = max(1, len(self._names(())) - 1)  # k variants against one control share the error
+        return comparing.Terms(
+            names=self._names(()),
+            control=self.spec.control,
+            alpha=plan.alpha / treatments,
+            guard_alpha=plan.alpha / max(1, guarded),
+            tightest_at=plan.tightest_at,
+            complete=plan.complete is True,
+            fixed=plan.horizon == "fixed",
+            bucket_s=self.span.bucket_s,
         )
 
     def _names(self, seen: Iterable[str]) -> list[str]:
@@ -231,43 +291,54 @@ class _Reader:
         rest = sorted(name for name in seen if name and name not in known)
         return sorted(known, key=lambda name: name != self.spec.control) + rest
 
-    def _estimate(self, name: str, found: samples.Moments, kind: samples.Kind) -> tables.Estimate:
-        own = estimates.estimate(kind, found)
-        return tables.Estimate(
-            variant=name,
-            units=found.n,
-            total=found.y,
-            mean=found.mean if found.n else None,
-            interval=None if own is None else statistics.interval(own, kind, alpha=self.spec.plan.alpha),
-        )
 
-    def _comparison(
-        self, name: str, treatment: samples.Moments, control: samples.Moments, kind: samples.Kind
-    ) -> tables.Comparison:
-        alpha = self.spec.plan.alpha
-        several = max(1, len(self._names(())) - 1)  # k variants against one control share the error
-        always = None
-        found_t, found_c = estimates.estimate(kind, treatment), estimates.estimate(kind, control)
-        if found_t and found_c and min(treatment.n, control.n) >= notes.FEW_UNITS:
-            always = sequences.compare(found_t, found_c, tightest_at=self.tightest_at, alpha=alpha / several)
-        return tables.Comparison(
-            variant=name,
-            fixed=statistics.difference(treatment, control, kind, alpha=alpha),
-            always_valid=always,
-            reading=_reading(always),
-        )
+def adjusted(found: Sequence[tables.MetricTable], terms: comparing.Terms) -> tuple[tables.MetricTable, ...]:
+    """The tables with p-values adjusted for several comparisons: Holm over the variants of the primary metric,
+    Benjamini-Hochberg over all secondary ones."""
+    made = {metric.name: metric for metric in found}
+    for role, adjust in (("primary", comparisons.holm), ("secondary", comparisons.benjamini_hochberg)):
+        places = [
+            (metric.name, at, p)
+            for metric in found
+            if metric.role == role
+            for at, compared in enumerate(metric.comparisons)
+            if (p := _p_value(compared)) is not None
+        ]
+        for (name, at, _), p in zip(places, adjust([p for _, _, p in places]), strict=True):
+            metric = made[name]
+            compared = list(metric.comparisons)
+            compared[at] = msgspec.structs.replace(compared[at], adjusted_p=p)
+            made[name] = msgspec.structs.replace(metric, comparisons=tuple(compared))
+    return tuple(made.values())
 
 
-def _reading(always: sequences.Sequence | None) -> Literal["higher", "lower", "unclear", "too-early"]:
-    if always is None:
-        return "too-early"
-    if always.interval.low > 0:
-        return "higher"
-    return "lower" if always.interval.high < 0 else "unclear"
+def _p_value(compared: tables.Comparison) -> float | None:
+    """Of the planned end, once it is there; else the one that holds at any time."""
+    if compared.fixed is not None and compared.fixed.p_value is not None:
+        return compared.fixed.p_value
+    return compared.always_valid.p_value if compared.always_valid is not None else None
 
 
-def _moments(found: base.MetricSum | None) -> samples.Moments:
-    return samples.NOTHING if found is None else samples.Moments(n=found.n, y=found.x, yy=found.xx)
+def _final(ratio: tables.SampleRatio, plan: tables.Plan) -> tables.SampleRatio:
+    """At the planned end one look at chi-square is enough."""
+    if plan.complete and ratio.verdict == "suspect":
+        return msgspec.structs.replace(ratio, verdict="mismatch")
+    return ratio
+
+
+def flow(units: Units, bucket_s: float) -> tuple[tables.Flow, ...]:
+    """New units by period, oldest first; periods without any are there, too."""
+    buckets = {at for by_time in units.values() for at in by_time}
+    if not buckets:
+        return ()
+    return tuple(
+        tables.Flow(start=at * bucket_s, units={name: by_time.get(at, 0) for name, by_time in units.items()})
+        for at in range(min(buckets), max(buckets) + 1)
+    )
+
+
+def _other(found: base.Phase) -> tables.OtherPhase:
+    return tables.OtherPhase(phase=found.phase, units=found.units, first_ts=found.first_ts, last_ts=found.last_ts)
 
 
 def _serving(found: base.Serving | None) -> tables.Serving:
@@ -278,7 +349,8 @@ def _serving(found: base.Serving | None) -> tables.Serving:
         requests=found.requests,
         errors=found.errors,
         error_ratio=found.errors / found.requests,
-        stood_in=found.fallbacks,
+        fallbacks=found.fallbacks,
+        fallback_ratio=found.fallbacks / found.requests,
         p50_s=p50_s,
         p95_s=p95_s,
         p99_s=p99_s,
