@@ -274,6 +274,23 @@ def test_requests_are_counted_under_the_variant_their_unit_was_assigned(store: b
     }
 
 
+def test_what_a_variant_answered_is_counted_whoever_asked(store: base.EventStore, put: Put) -> None:
+    put(
+        prediction("q1", "u1", served="a", ts=49.0),
+        prediction("q2", "u1", served="a", ts=50.0),
+        prediction("q3", "u2", served="a", ts=51.0, status="deadline", error="too late"),
+        prediction("q4", "u3", served="b", variant="a", ts=52.0, fallback=True),
+        prediction("q5", "u4", served="b", ts=53.0),
+        prediction("q6", "u1", served="a", ts=54.0, shadow=True),
+        prediction("q7", "u1", served="a", ts=55.0, phase=OTHER_PHASE),
+    )
+
+    assert store.answered("structure", PHASE, 50.0) == {
+        "a": base.Answered(requests=3, lost=2),
+        "b": base.Answered(requests=1, lost=0),
+    }
+
+
 def test_latency_quantiles_from_100_microseconds_on_are_right_within_a_percent(
     store: base.EventStore, put: Put
 ) -> None:

@@ -187,6 +187,11 @@ class Answers(abc.ABC):
             for variant, found in by_variant.items()
         }
 
+    def answered(self, experiment: str, phase: str, since: float = 0.0) -> dict[str, base.Answered]:
+        """See `base.EventStore.answered`."""
+        found = self._rows(queries.ANSWERED, experiment=experiment, phase=phase, since=since)
+        return {variant: base.Answered(requests=requests, lost=int(lost)) for variant, requests, lost in found}
+
     def _per_request(self, text: str, experiment: str, phase: str, values: Mapping[str, Value] = _ALL) -> list[Any]:
         also = base.also_prefix(experiment, phase)
         return self._rows(text, experiment=experiment, phase=phase, also=also, **{**_ALL, **values})

@@ -295,6 +295,17 @@ class Serving(Struct, frozen=True, kw_only=True):
     latency_s: Mapping[float, float]
 
 
+class Answered(Struct, frozen=True, kw_only=True):
+    """Requests of one variant, whoever sent them and why it got them.
+
+    Attributes:
+        lost: Requests that it did not answer: a status other than "ok", or another variant answered in its place.
+    """
+
+    requests: int
+    lost: int
+
+
 class OutcomeName(Struct, frozen=True, kw_only=True):
     """One kind of outcome that was reported.
 
@@ -388,6 +399,9 @@ class EventStore(Protocol):
         self, experiment: str, phase: str, quantiles: Sequence[float] = LATENCY_QUANTILES
     ) -> dict[str, Serving]:
         """Requests of analysed units by assigned variant; shadow requests are in none."""
+
+    def answered(self, experiment: str, phase: str, since: float = 0.0) -> dict[str, Answered]:
+        """Requests since then by assigned variant, of everybody: to watch, not to compare."""
 
     def unit_sums(self, query: UnitQuery) -> list[UnitSums]:
         """Sufficient statistics by assigned variant, bucket and whether the window closed, in that order."""

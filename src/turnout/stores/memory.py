@@ -195,6 +195,19 @@ class MemoryStore:
             for variant, events in by_variant.items()
         }
 
+    def answered(self, experiment: str, phase: str, since: float = 0.0) -> dict[str, base.Answered]:
+        """See `base.EventStore.answered`."""
+        by_variant: defaultdict[str, list[Prediction]] = defaultdict(list)
+        for event in self._served(experiment, phase):
+            if event.ts >= since and not event.shadow:
+                by_variant[event.variant].append(event)
+        return {
+            variant: base.Answered(
+                requests=len(events), lost=sum(event.status != "ok" or event.fallback for event in events)
+            )
+            for variant, events in by_variant.items()
+        }
+
     def exposure_days(self, experiment: str, phase: str, bucket_s: float = base.DAY_S) -> list[base.ExposureDay]:
         """See `base.EventStore.exposure_days`."""
         firsts = self._firsts(experiment, phase, None).values()

@@ -184,6 +184,12 @@ SELECT variant, {latency_us("latency_s")} AS latency_us,
 FROM requests GROUP BY variant, latency_us
 """  # noqa: S608
 
+ANSWERED = f"""
+SELECT variant, COUNT(*), SUM(CASE WHEN {_LOST} THEN 1 ELSE 0 END) FROM predictions
+WHERE experiment = :experiment AND experiment <> '' AND phase = :phase AND ts >= :since AND NOT shadow
+GROUP BY variant
+"""  # noqa: S608
+
 COMPARED = """
 SELECT status, COUNT(*), SUM(CASE WHEN agree THEN 1 ELSE 0 END), SUM(CASE WHEN NOT agree THEN 1 ELSE 0 END),
        COUNT(difference), SUM(difference), MAX(difference), MIN(ts), MAX(ts)
