@@ -57,6 +57,38 @@ def test_another_process_with_another_hash_seed_and_locale_agrees(hash_seed: str
     assert done.stdout.strip() == "0", done.stderr
 
 
+GATED = """
+import hashlib
+from turnout.experiments import assignment, holdouts, layers
+from turnout.expressions import catalog
+answers = []
+for hashed in ("v1", "growthbook-v1", "growthbook-v2"):
+    allocation = assignment.Allocation(
+        "e", {"b": 0.5, "a": 0.5}, "b", ramp_ppm=700_000,
+        policy=assignment.Policy(
+            hash=hashed, holdout=holdouts.holdout("h", 100_000),
+            layer=layers.Layer("l", [(0, 799)], namespace=hashed != "v1"),
+            targeting=catalog.compile("country in ['KR', 'T\u0131']", ["country"]),
+        ),
+    )
+    for number in range(200):
+        for country in ("KR", "TI", "t\u0131", "T\u0131"):
+            found = assignment.assign(f"Zo\u00eb-{number}", allocation, attributes={"country": country})
+            answers.append(f"{found.variant} {found.reason} {found.sub_bucket}")
+print(hashlib.sha256("|".join(answers).encode()).hexdigest(), len(set(answers)) > 50)
+"""
+
+
+def test_layers_holdouts_conditions_and_growthbook_agree_everywhere_too() -> None:
+    source = Path(assignment.__file__).parents[2]
+    said = set()
+    for hash_seed, locale in (("0", "C"), ("4711", "tr_TR.UTF-8"), ("random", "POSIX")):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "LC_ALL": locale, "PYTHONPATH": str(source)}
+        said.add(subprocess.check_output([sys.executable, "-c", GATED], env=environment, text=True, timeout=60))
+    assert len(said) == 1
+    assert said.pop().endswith(" True\n")
+
+
 PUBLISHED = [
     ("user-1", "8e5c8ca42af71173", "2ae9124d057c7fd4", "generation", "retrieval", 455015, 22),
     ("user-2", "9b45a062d185fdac", "e5c9ad27161df021", "retrieval", "retrieval", 945690, 7),

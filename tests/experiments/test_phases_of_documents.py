@@ -49,8 +49,8 @@ def put(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-def changed(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    tree = copy.deepcopy(DOCUMENT)
+def changed(change: Callable[[dict[str, Any]], None], of: dict[str, Any] = DOCUMENT) -> dict[str, Any]:
+    tree = copy.deepcopy(of)
     change(tree)
     return tree
 
@@ -91,6 +91,135 @@ VARIANTS = (*EXPERIMENT, "variants")
 )
 def test_what_allocates_or_answers_starts_a_new_phase(change: Callable[[dict[str, Any]], None]) -> None:
     assert phase(changed(change)) != phase(DOCUMENT)
+
+
+WHOLE = changed(
+    put(
+        *EXPERIMENT,
+        value={
+            **DOCUMENT["experiments"]["structure"],
+            "targeting": "country == 'KR' && plan != 'pro'",
+            "layer": {"name": "reply", "slots": ["0-99", "200-299"]},
+        },
+    )
+)
+WHOLE["endpoints"]["reply"]["attributes"] = {"country": "user.country", "plan": "header:X-Plan", "age": "user.age"}
+GROWTHBOOK = changed(put(*EXPERIMENT, "hash", value="growthbook-v2"))
+EXTERNAL = changed(put(*EXPERIMENT, "assign", value="external"))
+EXTERNAL["experiments"]["structure"]["header"] = "X-Variant"
+
+
+def reordered(tree: dict[str, Any]) -> None:
+    variants = tree["experiments"]["structure"]["variants"]
+    variants["old"] = variants.pop("old")
+
+
+def from_whole(*path: str, value: Any) -> dict[str, Any]:
+    return changed(put(*path, value=value), WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(DOCUMENT, WHOLE, id="targeting-and-layer"),
+        pytest.param(WHOLE, from_whole(*EXPERIMENT, "targeting", value="country == 'JP'"), id="targeting"),
+        pytest.param(WHOLE, from_whole("endpoints", "reply", "attributes", "plan", value="plan"), id="attribute-read"),
+        pytest.param(WHOLE, from_whole(*EXPERIMENT, "layer", "slots", value="0-99"), id="slots"),
+        pytest.param(WHOLE, from_whole(*EXPERIMENT, "layer", "name", value="other"), id="layer-and-so-its-seed"),
+        pytest.param(WHOLE, from_whole(*EXPERIMENT, "layer", "seed", value="s"), id="layer-seed"),
+        pytest.param(DOCUMENT, GROWTHBOOK, id="hash"),
+        pytest.param(DOCUMENT, EXTERNAL, id="assign"),
+        pytest.param(GROWTHBOOK, changed(reordered, GROWTHBOOK), id="order-under-growthbook"),
+    ],
+)
+def test_whom_it_takes_starts_a_new_phase(before: dict[str, Any], after: dict[str, Any]) -> None:
+    assert phase(before) != phase(after)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(
+            WHOLE, from_whole("endpoints", "reply", "attributes", "age", value="header:Age"), id="attribute-not-read"
+        ),
+        pytest.param(
+            WHOLE, from_whole(*EXPERIMENT, "layer", "slots", value=["200-250", "0-99", "251-299"]), id="slots-respelt"
+        ),
+        pytest.param(WHOLE, from_whole(*EXPERIMENT, "layer", "seed", value="layer:reply"), id="default-layer-seed"),
+        pytest.param(DOCUMENT, changed(reordered), id="order"),
+        pytest.param(DOCUMENT, changed(put("holdouts", value={"everyone": {"ratio": 0.05}})), id="holdout"),
+        pytest.param(DOCUMENT, changed(put(*EXPERIMENT, "managed", value=["ramp"])), id="managed"),
+        pytest.param(DOCUMENT, changed(put("override_key", value="k")), id="override-key"),
+        pytest.param(
+            DOCUMENT,
+            changed(put("rollouts", value={"next": {"endpoint": "elsewhere", "to": {"pipeline": "generation"}}})),
+            id="rollout",
+        ),
+        pytest.param(DOCUMENT, changed(put(*EXPERIMENT, "hash", value="v1")), id="default-hash-written-out"),
+    ],
+)
+def test_what_changes_nobodys_variant_keeps_the_phase(before: dict[str, Any], after: dict[str, Any]) -> None:
+    assert phase(before) == phase(after)
+
+
+def test_targeting_is_digested_as_written() -> None:
+    written = from_whole(*EXPERIMENT, "targeting", value="country == '${HOME_COUNTRY}'")
+    filled = from_whole(*EXPERIMENT, "targeting", value="country == 'KR'")
+    other = from_whole(*EXPERIMENT, "targeting", value="country == 'JP'")
+    found = [
+        phases.of("structure", document.Document.model_validate(each), written=written, digests=DIGESTS)
+        for each in (filled, other)
+    ]
+    assert found[0] == found[1]
+    assert found[0] != phase(filled)
+
+
+ROLLOUT: dict[str, Any] = changed(
+    put(
+        "rollouts", value={"next": {"endpoint": "reply", "to": {"models": {"rank": "rank-v2"}, "params": {"top_k": 9}}}}
+    )
+)
+NEXT = ("rollouts", "next")
+
+
+def rollout_phase(tree: dict[str, Any]) -> str:
+    content = document.Document.model_validate(tree)
+    return phases.of_rollout("next", content, written=tree, digests=DIGESTS)
+
+
+def of_next(*path: str, value: Any) -> dict[str, Any]:
+    return changed(put(*path, value=value), ROLLOUT)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        pytest.param(of_next(*NEXT, "kind", value="blue-green"), id="kind"),
+        pytest.param(of_next(*NEXT, "seed", value="again"), id="seed"),
+        pytest.param(of_next(*NEXT, "to", "params", "top_k", value=10), id="params"),
+        pytest.param(of_next(*NEXT, "to", "models", value={"rank": "unused"}), id="models"),
+        pytest.param(of_next(*NEXT, "to", "pipeline", value="generation"), id="pipeline"),
+        pytest.param(of_next("pipelines", "retrieval", "code", value="chat:other"), id="old-code"),
+        pytest.param(of_next("endpoints", "reply", "unit", value="account_id"), id="unit"),
+    ],
+)
+def test_what_a_rollout_moves_or_whom_starts_a_new_phase(tree: dict[str, Any]) -> None:
+    assert rollout_phase(tree) != rollout_phase(ROLLOUT)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        pytest.param(of_next(*NEXT, "steps", value=[0.1, 0.2]), id="steps"),
+        pytest.param(of_next(*NEXT, "step", value={"units": 9}), id="step"),
+        pytest.param(of_next(*NEXT, "alpha", value=0.05), id="alpha"),
+        pytest.param(of_next(*NEXT, "deadline", value="2d"), id="deadline"),
+        pytest.param(of_next(*NEXT, "progress", value={"phase": "p", "state": "ramping", "share": 0.1}), id="progress"),
+        pytest.param(of_next(*NEXT, "seed", value="next"), id="default-seed-written-out"),
+    ],
+)
+def test_a_rollout_has_one_phase_over_its_steps(tree: dict[str, Any]) -> None:
+    assert rollout_phase(tree) == rollout_phase(ROLLOUT)
 
 
 def test_another_artifact_starts_a_new_phase_and_another_path_does_not() -> None:
