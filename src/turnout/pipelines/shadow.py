@@ -6,7 +6,7 @@ a request, and models: its rows go into a queue only while little waits there (`
 What finds no room is dropped and counted, never queued.
 
 Invariants: nothing raises to the caller of `mirror`; every copy that was taken ends as done,
-failed or dropped; after `stop` no task is left.
+failed or dropped; after `stop` no new one begins and none is left, unless its code refuses to end.
 """
 
 import asyncio
@@ -26,6 +26,9 @@ logger = logging.getLogger("turnout.pipelines")
 
 COMPARED_BYTES = 256 * 1024
 """Longer replies are compared as bytes only: walking them would hold the event loop for over a millisecond."""
+
+STOP_S = 5.0
+"""Time for copies to end when they are cancelled; code that swallows that is left to its deadline."""
 
 MAX_ERROR_CHARACTERS = 500
 
@@ -110,7 +113,10 @@ class Shadow:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            _, deaf = await asyncio.wait(tasks, timeout=STOP_S)
+            if deaf:
+                logger.error("shadow %r: %d copies do not end when they are cancelled", self.name, len(deaf))
 
     async def _run(self, request_id: str, body: bytes, reply: bytes, tell: Callable[[Finding], None]) -> None:
         began = time.monotonic()
