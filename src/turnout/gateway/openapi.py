@@ -150,7 +150,38 @@ def _own() -> dict[str, Any]:
         "/metrics": "Prometheus text",
     }
     gets = {path: {"get": _read(path, text)} for path, text in reads.items()}
-    return {"/v1/outcomes": {"post": post}} | gets
+    return {"/v1/outcomes": {"post": post}} | _flags() | gets
+
+
+def _flags() -> dict[str, Any]:
+    """OFREP; its own document says the rest: github.com/open-feature/protocol."""
+    schema = {"type": "object", "properties": {"context": {"type": "object"}}}
+    body = {
+        "required": True,
+        "content": {"application/json": {"schema": schema, "example": {"context": {"targetingKey": "user-1"}}}},
+    }
+    key = {"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}
+    one = {
+        "operationId": "evaluateFlag",
+        "summary": "Which variant a unit has, for OpenFeature (OFREP)",
+        "tags": ["flags"],
+        "parameters": [key],
+        "requestBody": body,
+        "responses": {
+            "200": {"description": "Key, value, variant, reason, metadata"},
+            "400": {"description": "The context lacks something"},
+            "404": {"description": "No such experiment"},
+        },
+    }
+    every = {
+        "operationId": "evaluateFlags",
+        "summary": "Which variants a unit has, for OpenFeature (OFREP)",
+        "tags": ["flags"],
+        "requestBody": body,
+        "responses": {"200": {"description": "All flags"}, "304": {"description": "The same as If-None-Match names"}},
+    }
+    path = "/ofrep/v1/evaluate/flags"
+    return {f"{path}/{{key}}": {"post": one}, path: {"post": every}}
 
 
 def _read(path: str, text: str) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import msgspec
 
 from turnout import telemetry
 from turnout.assembly import endpoint, visit
-from turnout.errors import InputError, NotFoundError, TurnoutError
-from turnout.gateway import home, openapi, problems
+from turnout.errors import InputError, NotFoundError, TurnoutError, UnavailableError
+from turnout.gateway import home, ofrep, openapi, problems
 from turnout.spec import units
 from turnout.transport import http
 
@@ -48,6 +48,7 @@ class Routes:
         self._overview = overview
         self._metrics = metrics
         self._explain = explain
+        self._flags = ofrep.Flags()
         self._headers: dict[tuple[str, str, str, Also], tuple[tuple[bytes, bytes], ...]] = {}
         self._table: dict[str, tuple[str, Callable[[http.Request], Awaitable[http.Response]]]] = {
             "/v1/outcomes": ("POST", self._outcomes),
@@ -157,9 +158,11 @@ class Routes:
     async def _other(self, request: http.Request, path: str) -> http.Response:
         if path.startswith(ENDPOINTS):
             return _wrong_method(request, "POST")
+        if path == ofrep.FLAGS or path.startswith(f"{ofrep.FLAGS}/"):
+            return self._evaluate(request)
         found = self._table.get(path)
         if found is None:
-            known = ", ".join([f"{ENDPOINTS}{{name}}", *(route for route in self._table if route != "/")])
+            known = ", ".join([f"{ENDPOINTS}{{name}}", ofrep.FLAGS, *(route for route in self._table if route != "/")])
             raise NotFoundError(f"there is no path {path[:200]!r}.", hint=f"Paths are: {known}.")
         method, action = found
         if request.method != method and not (method == "GET" and request.method == "HEAD"):
@@ -177,6 +180,14 @@ class Routes:
                 f"it reads {', '.join(sorted(known)) or 'none'}."
             ]
         return _json(reply, status=202)
+
+    def _evaluate(self, request: http.Request) -> http.Response:
+        if request.method != "POST":
+            return _wrong_method(request, "POST")
+        current = self._home.current
+        if current is None:
+            raise UnavailableError("no document is in force yet.", hint="Ask /readyz, then retry.", retry_after_s=1.0)
+        return self._flags.answer(current, request, now=time.time())
 
     async def _healthz(self, request: http.Request) -> http.Response:
         return _json({"alive": True})
