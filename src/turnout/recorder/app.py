@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from urllib.parse import quote
 
 import msgspec
 
@@ -83,7 +82,7 @@ class Status(msgspec.Struct, kw_only=True):
 
 def default_store(state: Path) -> str:
     """URL of the store a state folder has when nothing else is said."""
-    return f"sqlite:///{quote(str((state / 'events.db').absolute()))}"
+    return catalog.default_url(state)
 
 
 def take_lock(state: Path) -> int | None:

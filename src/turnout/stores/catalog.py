@@ -5,7 +5,9 @@ Called by the recorder, the control plane, and the commands that read.
 
 import importlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import cast
+from urllib.parse import quote
 
 from turnout.errors import StoreError
 from turnout.stores import base, control
@@ -21,6 +23,11 @@ CONTROL_STORES = {
     "postgresql": "turnout.stores.control_sql:SqlControlStore",
     "memory": "turnout.stores.control_memory:MemoryControlStore",
 }
+
+
+def default_url(state: Path) -> str:
+    """URL of the store that a state folder has when nothing else is said."""
+    return f"sqlite:///{quote(str((state / 'events.db').absolute()))}"
 
 
 def open_store(url: str, *, read_only: bool = False) -> base.EventStore:
