@@ -1,6 +1,7 @@
 """One answering process: what it refuses, what it keeps in force, what it says of itself."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -199,5 +200,72 @@ def test_a_closed_process_is_draining(run: Callable[[Scenario], None]) -> None:
         await served.close()
         assert "draining" in served.not_ready()
         assert served.status()["state"] == "draining"
+
+    run(scenario)
+
+
+def serving(served: home.Home) -> str:
+    assert served.current is not None
+    return served.current.revision
+
+
+def test_an_armed_document_serves_from_its_instant_on_even_before_any_timer(run: Callable[[Scenario], None]) -> None:
+    async def scenario(served: home.Home) -> None:
+        await served.prepare(1, text("old"))
+        old = served.commit(1).revision
+        await served.prepare(2, text("new"))
+        served.arm(2, time.monotonic() + 3600.0)
+        assert serving(served) == old
+        due = served.arm(2, time.monotonic() + 0.02)  # the last word counts
+        seen = serving(served)
+        assert seen == old or time.monotonic() >= due.at
+        while time.monotonic() < due.at:
+            pass  # the event loop gets no turn, as under a request that computes
+        assert serving(served) != old
+
+    run(scenario)
+
+
+def test_who_waits_for_the_instant_is_told_when_it_has_come(run: Callable[[Scenario], None]) -> None:
+    async def scenario(served: home.Home) -> None:
+        await served.prepare(1, text("old"))
+        served.commit(1)
+        built = await served.prepare(2, text("new"))
+        due = served.arm(2, time.monotonic() + 0.02)
+        assert due.late_s == 0.0
+        await served.turned(due)
+        assert time.monotonic() >= due.at
+        assert serving(served) == built.revision
+        assert served.arm(2, due.at) == due, "said once more, it changes nothing"
+
+    run(scenario)
+
+
+def test_an_instant_that_has_passed_counts_as_late_and_turns_at_once(run: Callable[[Scenario], None]) -> None:
+    async def scenario(served: home.Home) -> None:
+        await served.prepare(1, text("old"))
+        served.commit(1)
+        built = await served.prepare(2, text("new"))
+        due = served.arm(2, time.monotonic() - 0.5)
+        assert due.late_s >= 0.5
+        await served.turned(due)
+        assert serving(served) == built.revision
+
+    run(scenario)
+
+
+def test_an_aborted_instant_never_comes(run: Callable[[Scenario], None]) -> None:
+    async def scenario(served: home.Home) -> None:
+        await served.prepare(1, text("old"))
+        old = served.commit(1).revision
+        await served.prepare(2, text("new"))
+        due = served.arm(2, time.monotonic() + 0.01)
+        await served.abort(2)
+        await served.turned(due)
+        while time.monotonic() <= due.at:
+            pass
+        assert serving(served) == old
+        with pytest.raises(UnavailableError, match="no document was prepared as generation 2"):
+            served.arm(2, time.monotonic())
 
     run(scenario)

@@ -72,7 +72,7 @@ class RunningTree:
         while True:
             if self.task.done():
                 await self.task
-            status = await self.server.status() if self.server.fleet else {}
+            status = await self.server.status() if self.server.telling else {}
             if status and condition(status):
                 return status
             assert time.monotonic() < deadline, f"not reached; status is {json.dumps(status, indent=1)}"
@@ -116,9 +116,11 @@ def serve() -> Callable[..., contextlib.AbstractAsyncContextManager[RunningTree]
         *,
         worker: tuple[str, ...] = SMALL_WORKER,
         recorder: tuple[str, ...] = (),
+        control_plane: tuple[str, ...] = (),
     ) -> AsyncIterator[RunningTree]:
         source = FakeSource(text)
-        server = tree.Tree(settings, source, commands=tree.Commands(worker=worker, recorder=recorder))
+        commands = tree.Commands(worker=worker, recorder=recorder, control_plane=control_plane)
+        server = tree.Tree(settings, source, commands=commands)
         running = RunningTree(server, source)
         try:
             yield running

@@ -50,6 +50,8 @@ class SmallWorker:
                 return await self.prepare(message)
             case control.Commit(generation=generation):
                 return await self.commit(generation)
+            case control.Arm(generation=generation):
+                assert generation in self.prepared
             case control.Abort(generation=generation):
                 self.prepared.pop(generation, None)
             case control.Status():

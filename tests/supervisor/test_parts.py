@@ -30,7 +30,7 @@ from turnout.supervisor import (
 from turnout.transport import control
 
 
-@pytest.mark.parametrize("name", ["backoff", "banner", "overview", "statefolder"])
+@pytest.mark.parametrize("name", ["backoff", "banner", "chronicle", "convergence", "overview", "statefolder", "tally"])
 def test_examples_in_docstrings_hold(name: str) -> None:
     assert doctest.testmod(importlib.import_module(f"turnout.supervisor.{name}")).failed == 0
 
@@ -266,12 +266,74 @@ def test_different_revisions_abort_all() -> None:
     assert "revisions r, s" in verdict.errors[0].message
 
 
-def test_a_commit_names_who_did_not_confirm() -> None:
-    def committed(message: control.Message) -> control.Message:
-        return control.Committed(generation=1, revision="r", at=0.0)
+def committed(message: control.Message) -> control.Message:
+    if isinstance(message, control.Commit):
+        return control.Committed(generation=1, revision="r", at=message.at)
+    return control.Done()
 
+
+def test_a_commit_tells_who_did_not_confirm() -> None:
     peers = [FakePeer("a", committed), FakePeer("b", gone)]
-    assert asyncio.run(swap.commit(peers, 1, timeout_s=1.0)) == [peers[1]]
+    first, second = asyncio.run(swap.commit(peers, 1, timeout_s=1.0))
+    assert first is not None
+    assert second is None
+
+
+def test_one_worker_commits_at_once_and_several_at_one_instant_that_all_have_confirmed() -> None:
+    async def run() -> None:
+        (alone,) = await swap.commit([FakePeer("a", committed)], 1, timeout_s=1.0)
+        assert alone is not None
+        assert alone.at == 0.0
+        peers = [FakePeer("a", committed), FakePeer("b", committed)]
+        first, second = await swap.commit(peers, 1, timeout_s=1.0, clock=lambda: 100.0)
+        assert first is not None
+        assert second is not None
+        assert first.at == second.at == 100.0 + swap.LEADS_S[0]
+        assert [peer.heard for peer in peers] == [["Arm", "Commit"], ["Arm", "Commit"]]
+
+    asyncio.run(run())
+
+
+def test_an_instant_that_not_all_have_confirmed_in_time_is_put_off() -> None:
+    times = iter([100.0, 100.06, 200.0, 200.01])
+    peers = [FakePeer("a", committed), FakePeer("b", committed)]
+    first, _ = asyncio.run(swap.commit(peers, 1, timeout_s=1.0, clock=lambda: next(times)))
+    assert first is not None
+    assert first.at == 200.0 + swap.LEADS_S[1]
+    assert peers[1].heard == ["Arm", "Arm", "Commit"]
+
+
+def test_a_document_that_the_first_worker_refuses_or_dies_of_reaches_no_other() -> None:
+    def refused(message: control.Message) -> control.Message:
+        return control.Refused(generation=1, errors=[control.Problem(message="no")], revision="bad1")
+
+    for bad in (refused, gone):
+        peers = [FakePeer("a", bad), FakePeer("b", prepared("r"))]
+        verdict = decide(*peers)
+        assert isinstance(verdict, swap.Refusal)
+        assert peers[1].heard == []
+        assert verdict.revision == ("bad1" if bad is refused else "")
+
+
+def test_a_worker_that_loads_for_long_keeps_the_others_waiting_for_a_bounded_time() -> None:
+    async def run() -> None:
+        loading = asyncio.Event()
+
+        class Slow(FakePeer):
+            async def ask(self, message: control.Message, timeout_s: float) -> control.Message:
+                await loading.wait()
+                return await super().ask(message, timeout_s)
+
+        class Second(FakePeer):
+            async def ask(self, message: control.Message, timeout_s: float) -> control.Message:
+                loading.set()
+                return await super().ask(message, timeout_s)
+
+        peers = [Slow("a", prepared("r")), Second("b", prepared("r"))]
+        verdict = await swap.prepare(peers, generation=1, files={}, timeout_s=60.0, head_start_s=0.01)
+        assert isinstance(verdict, swap.Agreement)
+
+    asyncio.run(run())
 
 
 def test_the_supervisor_stays_small() -> None:

@@ -100,8 +100,10 @@ class Worker:
         match message:
             case control.Prepare():
                 return await self._prepare(message)
+            case control.Arm():
+                self.home.arm(message.generation, message.at)
             case control.Commit():
-                return await self._commit(message.generation)
+                return await self._commit(message)
             case control.Abort():
                 await self.home.abort(message.generation)
             case control.Status():
@@ -112,7 +114,7 @@ class Worker:
                 self.home.draining = True
                 await asyncio.sleep(message.notice_s)
                 await self._drain(message.linger_s)
-                return control.Drained()
+                return control.Drained(families=self.registry.snapshot())
             case _:
                 raise UnavailableError(f"a worker has no answer to {type(message).__name__}")
         return None
@@ -123,24 +125,38 @@ class Worker:
             try:
                 built = await self.home.prepare(message.generation, message.files)
             except DocumentError as error:
-                return control.Refused(generation=message.generation, errors=control.problems(error))
+                return control.Refused(
+                    generation=message.generation,
+                    errors=control.problems(error),
+                    revision=self.home.refused_revision,
+                )
         return control.Prepared(
             generation=message.generation,
             revision=built.revision,
             build=built.build,
             built_s=time.monotonic() - started,
-            summary=building.summary(built),
+            summary=building.summary(built) | {"digests": dict(built.snapshot.digests)},
         )
 
-    async def _commit(self, generation: int) -> control.Committed:
-        built = self.home.commit(generation)
-        _settle_garbage()
+    async def _commit(self, message: control.Commit) -> control.Committed:
+        late_s = 0.0
+        if message.at and self.home.current is not None:
+            due = self.home.arm(message.generation, message.at)
+            late_s = due.late_s
+            await self.home.turned(due)
+        else:
+            self.home.commit(message.generation)
+        built = self.home.current
+        assert built is not None
+        asyncio.get_running_loop().call_soon(_settle_garbage)
         if not self._serving:
             self._serving = True
             await self.server.start(socket.socket(fileno=self.settings.listen_fd))
             assert self._channel is not None
             self._channel.send(control.Ready(worker=self.settings.worker))
-        return control.Committed(generation=generation, revision=built.revision, at=self.home.since)
+        return control.Committed(
+            generation=message.generation, revision=built.revision, at=self.home.since, late_s=late_s
+        )
 
     def _status(self) -> dict[str, Any]:
         return self.home.status() | {
@@ -170,6 +186,8 @@ class Worker:
 
     async def _leave_after_drain(self) -> None:
         await self._drain(self.settings.linger_s)
+        if self._channel is not None and self._channel.open:
+            self._channel.send(control.Drained(families=self.registry.snapshot()))
         self._done.set()
 
     async def _drain(self, linger_s: float) -> None:

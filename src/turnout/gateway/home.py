@@ -2,7 +2,7 @@
 
 The worker program, the ASGI app and the in-process door each hold one Home. A document
 goes through `prepare` (parse, check, load, warm; nothing changes yet) and `commit`
-(one reference is swapped) or `abort`.
+(one reference is swapped, at once or at an instant that all workers of a host share) or `abort`.
 """
 
 import asyncio
@@ -52,22 +52,34 @@ class Identity(Struct, frozen=True):
     spool_bytes: int = 1 << 30
 
 
+class Due(Struct, frozen=True):
+    """A prepared document that is to serve what is received at or after `at` (CLOCK_MONOTONIC).
+
+    Attributes:
+        late_s: Seconds after `at` when this process heard of it; 0 as it should be.
+    """
+
+    generation: int
+    at: float
+    late_s: float = 0.0
+
+
 class Home:
     """See the module's docstring.
 
     Attributes:
-        current: The assembly in force; None before the first document.
-        since: Epoch seconds when it came into force; 0.0 before.
+        since: Epoch seconds when the assembly in force came into force; 0.0 before.
         refused: The last refused document's errors, None when the last one was accepted.
+        refused_revision: Its revision, "" unless its text itself was valid.
         draining: No new requests are wanted; health says so.
     """
 
     def __init__(self, identity: Identity, registry: telemetry.Registry) -> None:
         self.identity = identity
         self.registry = registry
-        self.current: assembly.Assembly | None = None
         self.since = 0.0
         self.refused: list[SpecError] | None = None
+        self.refused_revision = ""
         self.draining = False
         self.new_id: Callable[[], str] = ids.generator()
         self.events = log.EventLog(
@@ -79,6 +91,9 @@ class Home:
         self.journal = visit.Journal(self.events, memory.ExposureMemory(), worker=identity.worker, new_id=self.new_id)
         self._code = code.Code()
         self._pool = pool.Pool()
+        self._current: assembly.Assembly | None = None
+        self._due: Due | None = None
+        self._turned: Due | None = None
         self._prepared: dict[int, assembly.Assembly] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._rejected = registry.counter(telemetry.SNAPSHOT_REJECTED, "Refused documents.").labels()
@@ -97,8 +112,18 @@ class Home:
         for task in list(self._retiring):
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
+        if self.current is not None:
+            await self.current.stop_shadows()
         await self.events.close()
         await self._pool.close()
+
+    @property
+    def current(self) -> assembly.Assembly | None:
+        """The assembly in force; None before the first document. Reading it turns to the next one when that is due,
+        so that no request received at or after the instant is answered by the old one, whatever timers do."""
+        if self._due is not None and time.monotonic() >= self._due.at:
+            self.commit(self._due.generation)
+        return self._current
 
     @property
     def ready(self) -> bool:
@@ -107,11 +132,10 @@ class Home:
     def not_ready(self) -> list[str]:
         """Why this process should get no traffic; empty when it is ready."""
         reasons = ["draining"] if self.draining else []
-        if self.current is None:
+        current = self.current
+        if current is None:
             return [*reasons, "no document is in force yet"]
-        return reasons + [
-            f"model {alias!r} is not ready" for alias, host in self.current.hosts.items() if not host.ready
-        ]
+        return reasons + [f"model {alias!r} is not ready" for alias, host in current.hosts.items() if not host.ready]
 
     async def prepare(self, generation: int, files: Mapping[str, str]) -> assembly.Assembly:
         """Build and warm what a document asks for, without putting it in force.
@@ -119,11 +143,13 @@ class Home:
         Raises:
             DocumentError: With every error found; the assembly in force is untouched.
         """
+        revision = ""
         try:
             admitted = await asyncio.to_thread(self._admit, files)
+            revision = admitted.short
             built = await building.build(admitted, user_code=self._code, loaded=self._pool, registry=self.registry)
         except DocumentError as error:
-            self.refused = list(error.errors)
+            self.refused, self.refused_revision = list(error.errors), revision
             self._rejected.inc()
             raise
         await self.abort(generation)
@@ -139,8 +165,9 @@ class Home:
             digests=artifacts.digest_under(self.identity.directory),
             directory=self.identity.directory,
         )
-        if not admitted.document.endpoints and self.current is not None and self.current.endpoints:
-            gone = ", ".join(sorted(self.current.endpoints)[:10])
+        current = self._current
+        if not admitted.document.endpoints and current is not None and current.endpoints:
+            gone = ", ".join(sorted(current.endpoints)[:10])
             raise DocumentError(
                 [
                     SpecError(
@@ -160,17 +187,40 @@ class Home:
         built = self._prepared.pop(generation, None)
         if built is None:
             raise UnavailableError(f"no document was prepared as generation {generation}.")
-        previous, self.current = self.current, built
+        previous, self._current = self._current, built
+        self._turned, self._due = self._due, None
         self.since = time.time()
         self._applied.set(self.since)
-        self.refused = None
+        self.refused, self.refused_revision = None, ""
         if previous is not None:
             self._retire(previous)
         logger.info("revision %s in force, build %s", built.revision, built.build or "-")
         return built
 
+    def arm(self, generation: int, at: float) -> Due:
+        """Let a prepared document serve what is received at or after `at`; said again, the last word counts.
+
+        Raises:
+            UnavailableError: Nothing was prepared under this generation.
+        """
+        if self._turned is not None and self._turned.generation == generation:
+            return self._turned
+        if generation not in self._prepared:
+            raise UnavailableError(f"no document was prepared as generation {generation}.")
+        if self._due is None or (self._due.generation, self._due.at) != (generation, at):
+            self._due = Due(generation, at, max(0.0, time.monotonic() - at))
+        return self._due
+
+    async def turned(self, due: Due) -> None:
+        """Wait until that document is in force, or another word was said about it."""
+        while self._due == due:
+            await asyncio.sleep(due.at - time.monotonic())
+            _ = self.current  # turns, unless the clock is a little behind
+
     async def abort(self, generation: int) -> None:
         """Drop a prepared document that another worker refused."""
+        if self._due is not None and self._due.generation == generation:
+            self._due = None
         built = self._prepared.pop(generation, None)
         if built is not None:
             await building.release(built, self._pool)
@@ -191,9 +241,10 @@ class Home:
 
     def dispatch(self, request: endpoint.Incoming) -> Coroutine[Any, Any, visit.Answer]:
         """Answer one request on the assembly in force; see `dispatch.dispatch` for what it raises."""
-        if self.current is None:
+        current = self.current
+        if current is None:
             raise UnavailableError("no document is in force yet.", hint="Ask /readyz, then retry.", retry_after_s=1.0)
-        return dispatch.dispatch(self.current, request, self.journal)
+        return dispatch.dispatch(current, request, self.journal)
 
     async def record_outcomes(self, body: bytes) -> list[Outcome]:
         """Check and log outcomes; returns when they are written to the segment file.
@@ -215,7 +266,8 @@ class Home:
 
     def outcome_names(self) -> frozenset[str]:
         """Outcomes that the metrics of the document in force read."""
-        return frozenset() if self.current is None else self.current.outcome_names
+        current = self.current
+        return frozenset() if current is None else current.outcome_names
 
     def status(self) -> dict[str, Any]:
         """What this process says of itself; the supervisor merges the workers' words."""
@@ -229,6 +281,7 @@ class Home:
             "since": self.since or None,
             "in_flight": current.in_flight if current else 0,
             "refused": control.problems(*self.refused) if self.refused else None,
+            "refused_revision": self.refused_revision if self.refused else "",
         }
         if current is not None:
             base["models"] = {alias: host.stats() for alias, host in sorted(current.hosts.items())}

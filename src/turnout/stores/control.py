@@ -14,6 +14,9 @@ from turnout.errors import StoreError
 
 Source = Literal["start", "document", "overlay"]
 
+GONE_S = 10.0
+"""A replica that has not announced itself for so long is gone; five announcements were missed."""
+
 FOUND_LIMIT = 100
 """Most records that `revision` answers with."""
 
@@ -121,6 +124,32 @@ class Look(Struct, frozen=True, kw_only=True):
     kind: str
     payload: str
     number: int = 0
+
+
+class Duty(Struct, frozen=True, kw_only=True):
+    """How one duty of a control plane goes.
+
+    Attributes:
+        rounds: Rounds since the process started, failed ones too.
+        failures: Rounds that failed.
+        error: Why the last round failed; "" if it did not.
+    """
+
+    rounds: int = 0
+    failures: int = 0
+    error: str = ""
+
+
+class View(Struct, frozen=True, kw_only=True):
+    """What a control plane tells its supervisor: who is there, and how its own duties go.
+
+    Attributes:
+        at: Epoch seconds when the store was last asked; 0.0 if it never answered.
+    """
+
+    replicas: tuple[Replica, ...] = ()
+    at: float = 0.0
+    duties: Mapping[str, Duty] = {}
 
 
 class ControlStore(Protocol):

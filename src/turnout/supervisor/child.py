@@ -1,6 +1,6 @@
 """One child process as the supervisor sees it: spawned with a control channel, greeted, serving, drained, gone.
 
-Made by `fleet` for workers and by `tree` for the recorder; calls `transport/control`.
+Made by `fleet` for workers and by `attendant` for the processes beside them; calls `transport/control`.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from turnout import telemetry
 from turnout.errors import DeadlineError, OverloadError, UnavailableError
 from turnout.transport import control
 
@@ -27,14 +28,15 @@ Answer = control.Receive
 
 
 class Child:
-    """A running worker, or the recorder.
+    """A running worker, or a process beside them.
 
     Signals are sent by process id: `Process.send_signal` may reap the child behind asyncio's
     back, and the exit status would be lost.
 
     Attributes:
         name: Slot and the number of the process, such as "w0.3", or "recorder".
-        slot: -1 for the recorder.
+        slot: -1 for a process beside the workers.
+        counted: A worker's last counts, once it has drained.
         exited: Resolves to the exit status, negative for a signal.
         in_force: Resolves when the worker says that it serves.
     """
@@ -48,6 +50,7 @@ class Child:
         self.started_at = time.time()
         self.revision = ""
         self.build = ""
+        self.counted: list[telemetry.FamilySnapshot] | None = None
         self.exited: asyncio.Future[int] = loop.create_future()
         self.greeted: asyncio.Future[None] = loop.create_future()
         self.in_force: asyncio.Future[None] = loop.create_future()
@@ -58,7 +61,7 @@ class Child:
         self._waiter = asyncio.create_task(self._wait())
 
     def __str__(self) -> str:
-        return f"{'recorder' if self.slot < 0 else f'worker {self.name}'} (pid {self.pid})"
+        return f"{self.name if self.slot < 0 else f'worker {self.name}'} (pid {self.pid})"
 
     @property
     def lived_s(self) -> float:
@@ -88,6 +91,16 @@ class Child:
                 raise UnavailableError(f"{self} failed: {exc.message}") from exc
             await self._leaves(1.0)  # the channel closes a moment before the exit status is known
             raise UnavailableError(f"{self} is gone ({self.obituary}).") from exc
+
+    def tell(self, message: control.Message) -> None:
+        """Say something that needs no answer.
+
+        Raises:
+            UnavailableError: The channel is closed.
+        """
+        if self._channel is None:
+            raise UnavailableError(f"{self} is not connected.")
+        self._channel.send(message)
 
     async def until(self, moment: asyncio.Future[None], what: str, timeout_s: float) -> None:
         """Wait for `greeted` or `in_force`.
@@ -129,11 +142,13 @@ class Child:
         self.state = "draining"
         try:
             drain = control.Drain(linger_s=linger_s, notice_s=notice_s)
-            await self.ask(drain, notice_s + linger_s + timeout_s)
+            reply = await self.ask(drain, notice_s + linger_s + timeout_s)
         except UnavailableError:
             clean = self.exited.done() and self.exited.result() == 0
         else:
             clean = True
+            if isinstance(reply, control.Drained):
+                self.counted = reply.families
         if clean:
             clean = await self._leaves(EXIT_S)
         if not clean:
@@ -176,6 +191,8 @@ class Child:
                 self.state = "ready"
                 self._ready_since = time.monotonic()
                 _resolve(self.in_force)
+            case control.Drained():
+                self.counted = message.families
             case _:
                 return await self._answer(message)
         return None

@@ -1,8 +1,9 @@
 """The workers on their slots: which document they serve, and who takes over from whom.
 
-Called by the tree. Invariants: a document comes into force on all serving workers or on none; a worker
-serves only what was accepted; a slot's old worker drains only after its successor serves; every child
-that was ever started is either on a slot, draining, or gone.
+Called by the tree. What is in force is a document and the overlay that Turnout laid over it. Invariants: a
+document or overlay comes into force on all serving workers or on none; a worker serves only what was accepted;
+a slot's old worker drains only after its successor serves; every child that was ever started is either on a
+slot, draining, or gone.
 """
 
 import asyncio
@@ -10,13 +11,16 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
 from turnout.errors import ConflictError, UnavailableError
-from turnout.supervisor import backoff, child, lastgood, listening, swap
+from turnout.spec.stages import OVERLAY
+from turnout.stores.control import Overlay
+from turnout.supervisor import backoff, child, lastgood, listening, swap, tally
 from turnout.supervisor.settings import Settings
 from turnout.transport import control
 
@@ -50,26 +54,41 @@ class Slot:
 
 @dataclass(frozen=True)
 class Refused:
-    """A document, or new code, that is not in force, and why."""
+    """A document, an overlay, or new code that is not in force, and why.
+
+    Attributes:
+        revision: What it would have been; "" unless its text itself was valid.
+        number: The overlay's.
+    """
 
     at: float
     errors: tuple[control.Problem, ...]
+    revision: str = ""
+    number: int = 0
 
 
 @dataclass(frozen=True)
 class Swapped:
-    """The last change of the document: when it was seen on disk, and when the last worker served it."""
+    """The last change: when it was seen, and when the last worker served it."""
 
     seen_at: float
     in_force_at: float
+
+
+Digests = Mapping[str, str]
+"""Model alias -> digest of its artifact."""
 
 
 class Fleet:
     """All workers of one server.
 
     Attributes:
-        accepted: The document in force, None before the first one.
+        accepted: The document in force with its overlay, None before the first one.
+        overlay: What is laid over it; set before the first document to what was kept from the last life.
         refused: The document that was tried last, if it was refused.
+        overlay_refused: The overlay that was tried last, if it was refused.
+        tally: What all workers have counted, also those that are gone.
+        commits_late: Commits of which a worker heard after their instant.
         reload_failed: The last replacement of the workers, if it failed.
         build: Digest of the user code, as the newest worker reports it.
     """
@@ -82,19 +101,25 @@ class Fleet:
         command: Sequence[str],
         make_settings: MakeSettings,
         answer: child.Answer,
-        on_accept: Callable[[lastgood.Accepted], None],
+        on_accept: Callable[[lastgood.Accepted, Digests], None],
+        on_news: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.slots = [Slot(index, sock) for index, sock in enumerate(sockets)]
         self.accepted: lastgood.Accepted | None = None
+        self.overlay: Overlay | None = None
         self.refused: Refused | None = None
+        self.overlay_refused: Refused | None = None
         self.reload_failed: Refused | None = None
         self.swapped: Swapped | None = None
         self.build = ""
+        self.tally = tally.Tally()
+        self.commits_late = 0
         self._command = tuple(command)
         self._make_settings = make_settings
         self._answer = answer
         self._on_accept = on_accept
+        self._on_news = on_news
         self._changing = asyncio.Lock()
         self._replacing = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -137,38 +162,87 @@ class Fleet:
 
     # -- the document ---------------------------------------------------------------------------
 
-    async def change(self, files: dict[str, str], *, seen_at: float) -> swap.Refusal | None:
+    @property
+    def document(self) -> dict[str, str]:
+        """The document in force, without what is laid over it."""
+        files = self.accepted.files if self.accepted else {}
+        return {name: text for name, text in files.items() if name != OVERLAY}
+
+    async def change(self, document: dict[str, str], *, seen_at: float) -> swap.Refusal | None:
         """Bring a document into force on all workers, or on none.
 
         Returns:
             None when it is in force; else why not, and the one before stays.
         """
         async with self._changing:
-            if self.accepted is not None and files == self.accepted.files:
+            if self.accepted is not None and document == self.document:
                 self.refused, self._pending = None, None
+                self._on_news()
                 return None
             self._seen_at = seen_at
-            peers = self.serving
-            if not peers:  # nobody is left to ask: the next worker that starts tries it
-                self._pending, self._retry = files, True
+            if not self.serving:  # nobody is left to ask: the next worker that starts tries it
+                self._pending, self._retry = document, True
                 self._wake.set()
-                problem = control.Problem(message="no worker is up; the next one to start tries it.")
-                return swap.Refusal(errors=(problem,), lost=True)
-            verdict = await self._prepare(peers, files)
-            if isinstance(verdict, swap.Refusal) and verdict.split:
-                verdict = await self._prepare(peers, files)
-            if isinstance(verdict, swap.Refusal):
-                self._retry = verdict.lost and files != self._pending
-                self._pending = files
-                self.refuse(verdict.errors)
-                return verdict
-            await self._commit(peers, files, verdict)
-            return None
+                return _nobody()
+            refusal = await self._bring(document, self.overlay)
+            if refusal is not None:
+                self._retry = refusal.lost and document != self._pending
+                self._pending = document
+                self.refuse(refusal.errors, revision=refusal.revision)
+            return refusal
 
-    def refuse(self, errors: Sequence[control.Problem]) -> None:
+    async def lay_over(self, overlay: Overlay, *, seen_at: float) -> swap.Refusal | None:
+        """Lay an overlay over the document in force, on all workers or on none; an older one changes nothing.
+
+        Returns:
+            None when it, or a newer one, is in force; else why not, and the one before stays.
+        """
+        async with self._changing:
+            if self.overlay is not None and overlay.number <= self.overlay.number:
+                return None
+            if not self.serving or self.accepted is None:
+                return _nobody()
+            if overlaid(self.document, overlay) == self.accepted.files:
+                self._keep(overlay)
+                return None
+            self._seen_at = seen_at
+            refusal = await self._bring(self.document, overlay)
+            if refusal is not None and not refusal.lost:
+                self.refuse_overlay(overlay, refusal)
+            return refusal
+
+    async def _bring(self, document: dict[str, str], overlay: Overlay | None) -> swap.Refusal | None:
+        """Only with `_changing` held, and somebody serving."""
+        peers, files = self.serving, overlaid(document, overlay)
+        verdict = await self._prepare(peers, files)
+        if isinstance(verdict, swap.Refusal) and verdict.split:
+            verdict = await self._prepare(peers, files)
+        if isinstance(verdict, swap.Refusal):
+            return verdict
+        if overlay is not None and overlay is not self.overlay:
+            self._keep(overlay)
+        await self._commit(peers, files, verdict)
+        return None
+
+    def _keep(self, overlay: Overlay) -> None:
+        """Before it comes into force: a restart must not fall back behind what some request has seen."""
+        self.overlay, self.overlay_refused = overlay, None
+        try:
+            lastgood.store_overlay(Path(self.settings.state), overlay)
+        except OSError as exc:
+            logger.error("overlay %d could not be kept in %s: %s", overlay.number, self.settings.state, exc)
+
+    def refuse(self, errors: Sequence[control.Problem], *, revision: str = "") -> None:
         """Remember why the document as it is on disk is not in force."""
-        self.refused = Refused(at=time.time(), errors=tuple(errors))
+        self.refused = Refused(at=time.time(), errors=tuple(errors), revision=revision)
         logger.error("document refused: %s", "; ".join(map(str, errors)))
+        self._on_news()
+
+    def refuse_overlay(self, overlay: Overlay, refusal: swap.Refusal) -> None:
+        """Remember why the overlay of that number is not in force."""
+        self.overlay_refused = Refused(time.time(), refusal.errors, refusal.revision, overlay.number)
+        logger.error("overlay %d refused: %s", overlay.number, "; ".join(map(str, refusal.errors)))
+        self._on_news()
 
     async def _prepare(self, peers: Sequence[child.Child], files: dict[str, str]) -> swap.Agreement | swap.Refusal:
         self._generation += 1
@@ -176,23 +250,29 @@ class Fleet:
 
     async def _commit(self, peers: Sequence[child.Child], files: dict[str, str], agreement: swap.Agreement) -> None:
         """Only with `_changing` held."""
-        late = await swap.commit(peers, agreement.generation, timeout_s=COMMIT_S)
+        said = await swap.commit(peers, agreement.generation, timeout_s=COMMIT_S)
         for one in peers:
             one.revision, one.build = agreement.revision, agreement.build
         self.build = agreement.build
+        confirmed = [committed for committed in said if committed is not None]
+        self.commits_late += any(committed.late_s > 0.0 for committed in confirmed)
         if self.accepted is None or files != self.accepted.files:
-            self._accept(files, agreement.revision)
-        for one in late:
+            in_force_at = max((committed.at for committed in confirmed), default=0.0) or time.time()
+            self._accept(files, agreement, in_force_at)
+        stuck = [one for one, committed in zip(peers, said, strict=True) if committed is None]
+        for one in stuck:
             logger.error("%s did not confirm the change; it is replaced", one)
-        await asyncio.gather(*(one.kill() for one in late))
+        await asyncio.gather(*(one.kill() for one in stuck))
 
-    def _accept(self, files: dict[str, str], revision: str) -> None:
-        now = time.time()
-        self.accepted = lastgood.Accepted(files=files, revision=revision, at=now, stage=self.settings.stage)
-        self.refused, self._pending = None, None
-        self.swapped = Swapped(seen_at=self._seen_at or now, in_force_at=now)
-        logger.info("revision %s is in force, %.3f s after it was seen", revision[:12], now - self.swapped.seen_at)
-        self._on_accept(self.accepted)
+    def _accept(self, files: dict[str, str], agreement: swap.Agreement, in_force_at: float) -> None:
+        revision, before = agreement.revision, self.document
+        self.accepted = lastgood.Accepted(files=files, revision=revision, at=in_force_at, stage=self.settings.stage)
+        if self.document != before:  # a document that is refused stays so when only the overlay changes
+            self.refused, self._pending = None, None
+        self.swapped = Swapped(seen_at=self._seen_at or in_force_at, in_force_at=in_force_at)
+        took_s = in_force_at - self.swapped.seen_at
+        logger.info("revision %s is in force, %.3f s after it was seen", revision[:12], took_s)
+        self._on_accept(self.accepted, agreement.summary.get("digests", {}))
 
     # -- successors -----------------------------------------------------------------------------
 
@@ -217,6 +297,7 @@ class Fleet:
                     logger.error("slot %d has no worker: %s", slot.index, slot.trouble)
                     continue
                 slot.worker, slot.trouble = outcome, ""
+            self._on_news()
             await self._try_lost()
 
     async def _rest(self, slot: Slot, lived_s: float) -> None:
@@ -292,19 +373,19 @@ class Fleet:
         """Prepare and commit a document on a newcomer, while the others may be changing theirs."""
         while True:
             waiting = self._pending if daring else None
-            files = waiting or (self.accepted.files if self.accepted else None)
-            assert files is not None, "successors start only after the first document"
+            assert self.accepted is not None or waiting, "successors start only after the first document"
+            files = overlaid(self.document if waiting is None else waiting, self.overlay)
             verdict = await self._prepare([one], files)
             if isinstance(verdict, swap.Refusal):
                 if waiting is None or self.accepted is None:
                     return verdict
                 if self._pending is waiting:
-                    self.refuse(verdict.errors)
+                    self.refuse(verdict.errors, revision=verdict.revision)
                 daring = False
                 continue
             async with self._changing:
-                wanted = self._pending if waiting is not None else self.accepted and self.accepted.files
-                if files == wanted:
+                wanted = self.document if waiting is None else self._pending
+                if wanted is not None and files == overlaid(wanted, self.overlay):
                     await self._commit([one], files, verdict)
                     self._members.add(one)
                     return None
@@ -331,6 +412,8 @@ class Fleet:
     def _forget(self, one: child.Child) -> None:
         self._alive.discard(one)
         self._members.discard(one)
+        self.tally.ended(one.name, one.counted)
+        self._on_news()
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -372,3 +455,14 @@ class Fleet:
             if slot.sock is not None:
                 slot.sock.close()
                 slot.sock = None
+
+
+def overlaid(document: Mapping[str, str], overlay: Overlay | None) -> dict[str, str]:
+    """The files that workers prepare: the document's, and what Turnout lays over it under a name of its own."""
+    files = {name: text for name, text in document.items() if name != OVERLAY}
+    return files | {OVERLAY: overlay.content} if overlay is not None and overlay.content.strip() else files
+
+
+def _nobody() -> swap.Refusal:
+    problem = control.Problem(message="no worker is up; the next one to start tries it.")
+    return swap.Refusal(errors=(problem,), lost=True)

@@ -1,15 +1,23 @@
-"""The last accepted document on disk: written after every accepted change, read with `--last-good`.
+"""The last accepted document and overlay on disk.
 
-One JSON file, replaced atomically: a reader sees the old one or the new one, never half of one.
-References (`${NAME}`, `secret:NAME`) are stored as written, so no secret lands here.
+The document is written after every accepted change and read with `--last-good`; the overlay is written before it
+comes into force and read at every start, before the first request. JSON files, replaced atomically: a reader sees
+the old one or the new one, never half of one. References (`${NAME}`, `secret:NAME`) are stored as written, so no
+secret lands here.
 """
 
+import logging
 import os
 from pathlib import Path
 
 import msgspec
 
 from turnout.errors import SpecError
+from turnout.stores.control import Overlay
+
+logger = logging.getLogger(__name__)
+
+OVERLAY_FILE = "overlay.json"
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,11 +40,31 @@ def file_of(folder: Path, stage: str) -> Path:
 
 def store(folder: Path, accepted: Accepted) -> None:
     """Replace what is stored for the document's stage; on disk when this returns."""
-    folder.mkdir(parents=True, exist_ok=True)
-    target = file_of(folder, accepted.stage)
+    _replace(file_of(folder, accepted.stage), accepted)
+
+
+def store_overlay(folder: Path, overlay: Overlay) -> None:
+    """Replace the overlay kept in the state folder; on disk when this returns."""
+    _replace(folder / OVERLAY_FILE, overlay)
+
+
+def load_overlay(folder: Path) -> Overlay | None:
+    """The overlay kept in the state folder, or None; a damaged one is said and left: the store has it too."""
+    path = folder / OVERLAY_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Overlay)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as exc:
+        logger.error("the overlay kept in %s cannot be read and is left out: %s", path, exc)
+        return None
+
+
+def _replace(target: Path, content: msgspec.Struct) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     with draft.open("wb") as out:
-        out.write(msgspec.json.format(msgspec.json.encode(accepted), indent=2))
+        out.write(msgspec.json.format(msgspec.json.encode(content), indent=2))
         out.flush()
         os.fsync(out.fileno())
     draft.replace(target)

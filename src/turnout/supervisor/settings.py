@@ -95,6 +95,10 @@ class Settings:
     explain: bool = False
     """Whether callers may add `?explain` to see variant, reason and steps of their request. Off: it shows internals."""
 
+    author: str = ""
+    """Who is written down in the history for the changes that this server sees; "" asks git, then the operating system.
+    For machines that deliver documents, such as a pipeline that knows whose commit it applies."""
+
     ship_s: float = 30.0
     """Seconds the recorder may take at the end to ship what the workers have written; the rest is shipped next time."""
 

@@ -1,11 +1,10 @@
-"""The process tree of one server: workers, recorder, the watched document, and the words spoken about them.
+"""The process tree of one server: workers, recorder, control plane, the watched document.
 
 Called by `app`. Owns the order of things: claim the state folder, bind, start, put the first document
 in force, keep everything alive, and take it down without losing an accepted request or a written event.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import os
@@ -20,7 +19,9 @@ import msgspec
 
 from turnout import telemetry
 from turnout.errors import TurnoutError, UnavailableError
-from turnout.supervisor import backoff, child, codewatch, fleet, lastgood, listening, overview, statefolder
+from turnout.spec.stages import OVERLAY
+from turnout.stores.control import Overlay, RevisionRecord, View
+from turnout.supervisor import attendant, child, chronicle, codewatch, fleet, lastgood, listening, statefolder, telling
 from turnout.supervisor.settings import Settings
 from turnout.transport import control
 
@@ -28,8 +29,13 @@ logger = logging.getLogger(__name__)
 
 WORKER = (sys.executable, "-m", "turnout.gateway.app")
 RECORDER = (sys.executable, "-m", "turnout.recorder.app")
-STATUS_S = 2.0
-"""How long a status or metrics request waits for one worker; a silent one is reported as such."""
+CONTROL_PLANE = (sys.executable, "-m", "turnout.controlplane.app")
+
+FAREWELL_S = 3.0
+"""How long the control plane may take to say goodbye to the fleet."""
+
+FIRST_OVERLAY_S = 5.0
+"""How long a server that shares a store, and has never seen its overlay, waits for it before it serves."""
 
 
 class Source(Protocol):
@@ -50,10 +56,11 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Commands:
-    """The programs of the children; tests put small ones in their place. An empty recorder means none."""
+    """The programs of the children; tests put small ones in their place. An empty one means none."""
 
     worker: tuple[str, ...] = WORKER
     recorder: tuple[str, ...] = RECORDER
+    control_plane: tuple[str, ...] = CONTROL_PLANE
 
 
 class Tree:
@@ -75,7 +82,9 @@ class Tree:
         self.settings = settings
         self.url = ""
         self.fleet: fleet.Fleet | None = None
-        self.recorder: child.Child | None = None
+        self.telling: telling.Telling | None = None
+        self.recorder: attendant.Attendant | None = None
+        self.control_plane: attendant.Attendant | None = None
         self._source = source
         self._commands = commands or Commands()
         self._on_ready = on_ready
@@ -85,9 +94,9 @@ class Tree:
         self._hurry = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reload_wanted = asyncio.Event()
-        self._reload_state = "idle"
-        self._recorder_restarts = 0
-        self._asking: asyncio.Task[dict[str, Any]] | None = None
+        self._chronicle = chronicle.Chronicle()
+        self._told: lastgood.Accepted | None = None
+        self._overlay_known = asyncio.Event()
 
     # -- orders from outside --------------------------------------------------------------------
 
@@ -116,6 +125,7 @@ class Tree:
             settings = self.settings
             sockets = listening.reserve(settings.listen_host, settings.listen_port, settings.workers)
             self.fleet = self._make_fleet(sockets)
+            self.telling = self._make_attendants(self.fleet)
             try:
                 if await self._unless_stopped(self._begin(self.fleet)):
                     await self._stopping.wait()
@@ -134,11 +144,40 @@ class Tree:
             command=self._commands.worker,
             make_settings=self._worker_settings,
             answer=self._answer,
-            on_accept=self._store,
+            on_accept=self._accepted,
+            on_news=self._news,
+        )
+
+    def _make_attendants(self, workers: fleet.Fleet) -> telling.Telling:
+        commands, answer = self._commands, self._answer
+        if commands.recorder:
+            self.recorder = attendant.Attendant(
+                "recorder",
+                commands.recorder,
+                arguments=self._recorder_arguments,
+                answer=answer,
+                meanwhile="events wait in segments",
+            )
+        if commands.control_plane:
+            self.control_plane = attendant.Attendant(
+                "control plane",
+                commands.control_plane,
+                arguments=self._control_plane_arguments,
+                answer=answer,
+                meanwhile="what is in force serves on",
+            )
+        return telling.Telling(
+            self.settings, workers, url=self.url, recorder=self.recorder, control_plane=self.control_plane
         )
 
     async def _begin(self, workers: fleet.Fleet) -> None:
-        _, files = await asyncio.gather(workers.start(), self._read(), return_exceptions=False)
+        workers.overlay = lastgood.load_overlay(Path(self.settings.state))
+        joins = self.control_plane is not None and bool(self.settings.store) and workers.overlay is None
+        if joins:
+            self._keep(self.control_plane)
+        else:
+            self._overlay_known.set()
+        _, files, _ = await asyncio.gather(workers.start(), self._read(), self._fleets_overlay())
         await self._first(workers, files)
         await workers.ready()
         self._claim.note(
@@ -154,6 +193,9 @@ class Tree:
         )
         if self._on_ready is not None:
             self._on_ready(await self.status())
+        self._keep(self.recorder)
+        if not joins:
+            self._keep(self.control_plane)
         for slot in workers.slots:
             self._spawn_task(workers.keep(slot))
             if self.settings.silent_s:
@@ -162,8 +204,19 @@ class Tree:
         self._spawn_task(self._reload_when_asked(workers))
         if self.settings.reload:
             self._spawn_task(self._watch_code())
-        if self._commands.recorder:
-            self._spawn_task(self._keep_recorder())
+        assert self.telling is not None
+        self._spawn_task(self.telling.keep_counts())
+
+    def _keep(self, beside: attendant.Attendant | None) -> None:
+        if beside is not None:
+            self._spawn_task(beside.keep())
+
+    async def _fleets_overlay(self) -> None:
+        """A server that joins a fleet begins with what the fleet has laid over the document, not one change later."""
+        try:
+            await asyncio.wait_for(self._overlay_known.wait(), FIRST_OVERLAY_S)
+        except TimeoutError:
+            logger.warning("the store did not tell the fleet's overlay within %g s; starting without", FIRST_OVERLAY_S)
 
     async def _read(self) -> dict[str, str] | TurnoutError:
         try:
@@ -176,6 +229,12 @@ class Tree:
             errors = tuple(control.problems(files))
         else:
             refusal = await workers.change(files, seen_at=time.time())
+            if refusal is not None and workers.overlay is not None and not refusal.lost:
+                overlay, workers.overlay = workers.overlay, None
+                without = await workers.change(files, seen_at=time.time())
+                if without is None:  # it alone is to blame: better without it than not at all
+                    workers.refuse_overlay(overlay, refusal)
+                refusal = without
             if refusal is None:
                 return
             errors = refusal.errors
@@ -183,7 +242,7 @@ class Tree:
         if stored is None:
             raise Refused(errors)
         logger.error("the document is refused; starting with the last good one, revision %s", stored.revision[:12])
-        refusal = await workers.change(stored.files, seen_at=time.time())
+        refusal = await workers.change(_without_overlay(stored.files), seen_at=time.time())
         if refusal is not None:
             raise Refused((*errors, *refusal.errors))
         workers.refuse(errors)
@@ -209,14 +268,21 @@ class Tree:
         """
         await _cancel(*self._tasks)
         workers.close()
+        farewell = asyncio.create_task(self._end_control_plane())
         drain = asyncio.create_task(workers.drain())
         await self._or_hurry(drain)
         if not drain.done():
             logger.warning("stopping at once")
             await _cancel(drain)
             await workers.kill()
-        if self.recorder is not None:
-            await self._end_recorder(self.recorder)
+        await farewell
+        if self.recorder is not None and self.recorder.running is not None:
+            await self._end_recorder(self.recorder.running)
+
+    async def _end_control_plane(self) -> None:
+        running = self.control_plane.running if self.control_plane is not None else None
+        if running is not None and not await running.terminate(FAREWELL_S):
+            await running.kill()
 
     async def _end_recorder(self, recorder: child.Child) -> None:
         leave = asyncio.create_task(recorder.terminate(self.settings.ship_s))
@@ -260,34 +326,71 @@ class Tree:
             self.reload()
 
     async def _reload_when_asked(self, workers: fleet.Fleet) -> None:
+        assert self.telling is not None
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
-            self._reload_state = "running"
+            self.telling.reload_state = "running"
             done = await workers.replace()
-            self._reload_state = "done" if done else "failed"
+            self.telling.reload_state = "done" if done else "failed"
 
-    async def _keep_recorder(self) -> None:
-        pause = backoff.Backoff()
-        while True:
-            started = time.monotonic()
-            try:
-                self.recorder = await child.spawn(
-                    self._commands.recorder, self._recorder_arguments, name="recorder", answer=self._answer
-                )
-            except OSError as exc:
-                logger.error("the recorder cannot be started: %s", exc)
-            else:
-                await asyncio.wait((self.recorder.exited,))
-                logger.error("%s ended: %s; events wait in segments", self.recorder, self.recorder.obituary)
-            self._recorder_restarts += 1
-            await asyncio.sleep(max(backoff.FIRST_S, pause.after(lived_s=time.monotonic() - started)))
-
-    def _store(self, accepted: lastgood.Accepted) -> None:
+    def _accepted(self, accepted: lastgood.Accepted, digests: fleet.Digests) -> None:
+        """A revision is in force: keep it as the last good one, and as a chapter of the history."""
         try:
             lastgood.store(self._last_good, accepted)
         except OSError as exc:
             logger.error("the last good document could not be stored in %s: %s", self._last_good, exc)
+        before, self._told = self._told, accepted
+        if before is None or before.revision != accepted.revision:
+            self._chronicle.add(self._chapter(accepted, before, digests))
+        self._news()
+
+    def _chapter(
+        self, accepted: lastgood.Accepted, before: lastgood.Accepted | None, digests: fleet.Digests
+    ) -> RevisionRecord:
+        assert self.fleet is not None
+        laid_over = before is not None and _without_overlay(before.files) == _without_overlay(accepted.files)
+        overlay = self.fleet.overlay if laid_over else None
+        return RevisionRecord(
+            revision=accepted.revision,
+            at=accepted.at,
+            author=overlay.author if overlay else "",
+            reason=overlay.reason if overlay else "",
+            source="start" if before is None else "overlay" if laid_over else "document",
+            host=socket.gethostname(),
+            document=accepted.files,
+            stage=accepted.stage,
+            digests=digests,
+            build=self.fleet.build,
+            replaced=before.revision if before else "",
+        )
+
+    def _news(self) -> None:
+        """Something worth announcing to the fleet has changed."""
+        if self.control_plane is not None:
+            self.control_plane.tell(control.Changed())
+
+    async def _lay_over(self, message: control.OverlayText) -> control.OverlayReply:
+        """What the control plane read in the store; number 0 says that there is no overlay."""
+        workers = self.fleet
+        assert workers is not None
+        overlay = Overlay(
+            number=message.number,
+            at=message.at,
+            author=message.author,
+            reason=message.reason,
+            content=message.content,
+        )
+        if workers.accepted is None and not self._overlay_known.is_set():
+            workers.overlay = overlay if overlay.number else None
+            self._overlay_known.set()
+            return control.OverlayReply(number=message.number)
+        refusal = await workers.lay_over(overlay, seen_at=time.time()) if overlay.number else None
+        errors = list(refusal.errors) if refusal else []
+        document = workers.accepted.revision if workers.accepted else ""
+        return control.OverlayReply(
+            number=message.number, errors=errors, lost=bool(refusal and refusal.lost), document=document
+        )
 
     def _worker_settings(self, name: str, slot: int, listen_fd: int, control_fd: int) -> control.WorkerSettings:
         s = self.settings
@@ -314,134 +417,46 @@ class Tree:
         arguments = ["--state", self.settings.state, "--control", str(control_fd), "--parent", str(os.getpid())]
         return [*arguments, "--store", self.settings.store] if self.settings.store else arguments
 
-    # -- status and metrics ---------------------------------------------------------------------
+    def _control_plane_arguments(self, control_fd: int) -> list[str]:
+        s = self.settings
+        arguments = ["--state", s.state, "--control", str(control_fd), "--document", s.document]
+        given = {"--store": s.store, "--stage": s.stage, "--author": s.author}
+        return [*arguments, *(word for name, value in given.items() if value for word in (name, value))]
+
+    # -- what children ask ----------------------------------------------------------------------
 
     async def _answer(self, message: control.Message) -> control.Message | None:
+        assert self.telling is not None
         match message:
             case control.Overview():
                 return control.OverviewReply(payload=msgspec.json.encode(await self.status()))
             case control.Metrics():
                 return control.MetricsReply(families=await self.metrics())
+            case control.Presence():
+                return control.PresenceReply(payload=msgspec.json.encode(self.telling.presence()))
+            case control.Chapters():
+                return control.ChaptersReply(payload=msgspec.json.encode(self._chronicle.after(message.after)))
+            case control.OverlayText():
+                return await self._lay_over(message)
+            case control.FleetView():
+                self.telling.view = msgspec.json.decode(message.payload, type=View)
+                return None
             case _:
                 raise UnavailableError(f"the supervisor has no answer to {type(message).__name__}")
 
     async def metrics(self) -> list[telemetry.FamilySnapshot]:
-        """The metrics of all workers and of the supervisor, merged."""
-        assert self.fleet is not None
-        replies = await self._ask_all(control.MetricsRequest())
-        families = [reply.families for reply in replies if isinstance(reply, control.MetricsReply)]
-        return telemetry.merge([*families, self._own_metrics(self.fleet)])
-
-    def _own_metrics(self, workers: fleet.Fleet) -> list[telemetry.FamilySnapshot]:
-        registry = telemetry.Registry()
-        restarts = registry.counter(telemetry.WORKER_RESTARTS, "Workers started after one had died.")
-        restarts.labels().inc(sum(slot.restarts for slot in workers.slots))
-        missing = sum(slot.worker is None or slot.worker.exited.done() for slot in workers.slots)
-        levels = (
-            (telemetry.WORKERS_MISSING, "Worker slots without a worker.", missing),
-            (telemetry.DOCUMENT_REFUSED, "1 while the document on disk is not in force.", workers.refused is not None),
-            (telemetry.RELOAD_FAILED, "1 while the last reload has failed.", workers.reload_failed is not None),
-        )
-        for name, text, level in levels:
-            registry.gauge(name, text).labels().set(float(level))
-        return registry.snapshot()
+        """The metrics of the server; see `telling`."""
+        assert self.telling is not None
+        return await self.telling.metrics()
 
     async def status(self) -> dict[str, Any]:
-        """The `/status` of the server. Concurrent callers share one round of questions."""
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._status())
-        return await asyncio.shield(self._asking)
-
-    async def _status(self) -> dict[str, Any]:
-        workers = self.fleet
-        assert workers is not None
-        replies = await self._ask_all(control.Status())
-        parts = [msgspec.json.decode(reply.payload) for reply in replies if isinstance(reply, control.StatusReply)]
-        rows = [_worker_row(slot, parts) for slot in workers.slots]
-        leaving = [part for part in parts if all(part.get("worker") != row.get("worker") for row in rows)]
-        accepted = workers.accepted
-        revision = accepted.revision if accepted else None
-        recorder = self._recorder_row()
-        return {
-            "revision": revision,
-            "build": workers.build,
-            "since": accepted.at if accepted else None,
-            "stage": self.settings.stage,
-            "document": self.settings.document,
-            "url": self.url,
-            "state_folder": self.settings.state,
-            "converged": all(row.get("revision") == revision and row["state"] == "ready" for row in rows),
-            "workers": [*rows, *leaving],
-            **overview.merge(parts),
-            "warnings": [*next((part["warnings"] for part in parts if part.get("warnings")), []), *_warned(recorder)],
-            "refused": _refused(workers.refused),
-            "swap": _swap(workers.swapped),
-            "reload": {"state": self._reload_state, "failed": _refused(workers.reload_failed)},
-            "recorder": recorder,
-        }
-
-    def _recorder_words(self, pid: int) -> dict[str, Any]:
-        """What the recorder says about itself: what waits, and why, if the store takes nothing."""
-        try:
-            said = msgspec.json.decode((Path(self.settings.state) / "recorder.json").read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError):
-            return {}
-        told = ("shipped", "left_bytes", "put_aside", "error")
-        return {name: said[name] for name in told if name in said} if said.get("pid") == pid else {}
-
-    def _recorder_row(self) -> dict[str, Any] | None:
-        if not self._commands.recorder:
-            return None
-        if self.recorder is None:
-            return {"pid": None, "state": "starting", "restarts": 0}
-        gone = self.recorder.exited.done()
-        row = {"pid": None if gone else self.recorder.pid, "state": "restarting" if gone else "running"}
-        return row | {"restarts": self._recorder_restarts} | self._recorder_words(self.recorder.pid)
-
-    async def _ask_all(self, message: control.Message) -> list[control.Message | None]:
-        assert self.fleet is not None
-
-        async def ask(one: child.Child) -> control.Message | None:
-            with contextlib.suppress(UnavailableError):
-                return await one.ask(message, STATUS_S)
-            return None
-
-        return await asyncio.gather(*(ask(one) for one in self.fleet.serving))
+        """The `/status` of the server; see `telling`."""
+        assert self.telling is not None
+        return await self.telling.status()
 
 
-def _warned(recorder: dict[str, Any] | None) -> list[str]:
-    error = recorder.get("error") if recorder else ""
-    return [f"events wait in segments and are tried again: {error}"] if error else []
-
-
-def _worker_row(slot: fleet.Slot, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One line of the workers' table: what the worker says, and what only its parent knows."""
-    known = {"slot": slot.index, "restarts": slot.restarts, "trouble": slot.trouble}
-    one = slot.worker
-    if one is None or one.exited.done():
-        return {
-            "worker": f"w{slot.index}",
-            "pid": None,
-            "state": "crash-loop" if slot.pause.looping else "restarting",
-        } | known
-    said = next((part for part in parts if part.get("worker") == one.name), None)
-    if said is None:
-        return {"worker": one.name, "pid": one.pid, "state": "silent" if one.state == "ready" else one.state} | known
-    shown = {key: value for key, value in said.items() if key not in ("models", "endpoints", "experiments", "warnings")}
-    return shown | {"pid": one.pid} | known
-
-
-def _refused(refused: fleet.Refused | None) -> dict[str, Any] | None:
-    if refused is None:
-        return None
-    return {"at": refused.at, "errors": [msgspec.to_builtins(error) for error in refused.errors]}
-
-
-def _swap(swapped: fleet.Swapped | None) -> dict[str, float] | None:
-    if swapped is None:
-        return None
-    took_s = swapped.in_force_at - swapped.seen_at
-    return {"seen_at": swapped.seen_at, "in_force_at": swapped.in_force_at, "took_s": round(took_s, 4)}
+def _without_overlay(files: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in files.items() if name != OVERLAY}
 
 
 def base_url(host: str, port: int) -> str:

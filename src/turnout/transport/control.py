@@ -94,24 +94,43 @@ class Prepared(Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Refused(Struct, tag=True, frozen=True, kw_only=True):
-    """The files are no valid document; nothing has changed."""
+    """The files are no valid document; nothing has changed. `revision` is "" unless the text itself was valid."""
 
     generation: int
     errors: list[Problem]
+    revision: str = ""
+
+
+class Arm(Struct, tag=True, frozen=True, kw_only=True):
+    """Supervisor -> worker: the prepared assembly of that generation serves what is received at or after `at`.
+
+    Said again with a later `at` before the first has come, that one counts. `at` is CLOCK_MONOTONIC, which all
+    processes of a host share.
+    """
+
+    generation: int
+    at: float
 
 
 class Commit(Struct, tag=True, frozen=True, kw_only=True):
-    """Supervisor -> worker: serve the prepared assembly of that generation from now on."""
+    """Supervisor -> worker: as `Arm`, and answer when it serves; `at` 0 means at once."""
 
     generation: int
+    at: float = 0.0
 
 
 class Committed(Struct, tag=True, frozen=True, kw_only=True):
-    """The generation is in force since `at` (seconds since the epoch)."""
+    """The generation is in force.
+
+    Attributes:
+        at: Since when, epoch seconds.
+        late_s: Seconds after the instant agreed upon at which this worker heard of it; 0 as it should be.
+    """
 
     generation: int
     revision: str
     at: float
+    late_s: float = 0.0
 
 
 class Abort(Struct, tag=True, frozen=True, kw_only=True):
@@ -166,8 +185,67 @@ class Drain(Struct, tag=True, frozen=True, kw_only=True):
     notice_s: float = 0.0
 
 
-class Drained(Struct, tag=True, frozen=True):
-    """The process has nothing left to do and exits."""
+class Drained(Struct, tag=True, frozen=True, kw_only=True):
+    """The process has nothing left to do and exits; `families` are its last counts."""
+
+    families: list[telemetry.FamilySnapshot] = []
+
+
+class OverlayText(Struct, tag=True, frozen=True, kw_only=True):
+    """Control plane -> supervisor: the overlay of that number is the newest one; `stores.control.Overlay`."""
+
+    number: int
+    content: str
+    author: str = ""
+    reason: str = ""
+    at: float = 0.0
+
+
+class OverlayReply(Struct, tag=True, frozen=True, kw_only=True):
+    """What became of it.
+
+    Attributes:
+        errors: Why it is refused; empty when it is in force.
+        lost: A worker went away meanwhile, which need not be the overlay's fault: say it again.
+        document: Digest of the document it was laid over; another one may take what this one refused.
+    """
+
+    number: int
+    errors: list[Problem] = []
+    lost: bool = False
+    document: str = ""
+
+
+class Presence(Struct, tag=True, frozen=True):
+    """Control plane -> supervisor: what shall be announced of this server?"""
+
+
+class PresenceReply(Struct, tag=True, frozen=True, kw_only=True):
+    """JSON of a `stores.control.Replica`."""
+
+    payload: bytes
+
+
+class Chapters(Struct, tag=True, frozen=True, kw_only=True):
+    """Control plane -> supervisor: revisions that came into force after the one of this server's number `after`."""
+
+    after: int
+
+
+class ChaptersReply(Struct, tag=True, frozen=True, kw_only=True):
+    """JSON of pairs of this server's number and a `stores.control.RevisionRecord`, ascending."""
+
+    payload: bytes
+
+
+class Changed(Struct, tag=True, frozen=True):
+    """Supervisor -> control plane: something worth announcing has changed."""
+
+
+class FleetView(Struct, tag=True, frozen=True, kw_only=True):
+    """Control plane -> supervisor: JSON of `supervisor.convergence.View`."""
+
+    payload: bytes
 
 
 class Done(Struct, tag=True, frozen=True):
@@ -181,8 +259,9 @@ class Failed(Struct, tag=True, frozen=True, kw_only=True):
 
 
 Message = (
-    Hello | Ready | Prepare | Prepared | Refused | Commit | Committed | Abort | Status | StatusReply | MetricsRequest
-    | MetricsReply | Overview | OverviewReply | Metrics | Drain | Drained | Done | Failed
+    Hello | Ready | Prepare | Prepared | Refused | Arm | Commit | Committed | Abort | Status | StatusReply
+    | MetricsRequest | MetricsReply | Overview | OverviewReply | Metrics | Drain | Drained | OverlayText | OverlayReply
+    | Presence | PresenceReply | Chapters | ChaptersReply | Changed | FleetView | Done | Failed
 )  # fmt: skip
 
 Receive = Callable[[Message], Awaitable[Message | None]]
