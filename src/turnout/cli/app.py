@@ -16,10 +16,11 @@ from turnout.errors import DocumentError, TurnoutError, did_you_mean
 COMMANDS: Mapping[str, str] = {
     "init": "Write a project that runs: a document, a model, a request.",
     "check": "Check a document, all stages, and name every error with its line.",
+    "diff": "What a change of the document does, before it is made.",
     "serve": "Serve a document, or a model file as it is.",
     "call": "Send one request to an endpoint of the running server.",
     "status": "What the running server serves: workers, models, endpoints, refusals.",
-    "report": "How the variants of an experiment compare.",
+    "report": "What an experiment says: ship, stop, keep going, or broken.",
     "explain": "Which variant a unit gets, and why.",
     "reload": "Replace the workers one by one, so that they run new code.",
     "schema": "Print the JSON Schema of documents, for editors.",

@@ -1,6 +1,7 @@
 """`turnout check`: everything that can be wrong with a document, at once."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import click
 
 from turnout.assembly import admission
-from turnout.cli import documents, exits, places, screen, status
+from turnout.cli import documents, exits, outside, places, screen, sides, status
 from turnout.errors import SpecError
 
 
@@ -17,12 +18,23 @@ from turnout.errors import SpecError
 @click.option("--json", "as_json", is_flag=True, help="For machines: errors and warnings as lists.")
 @click.option("--no-code", is_flag=True, help="Leave code and models aside; check the text and the files it names.")
 @click.option("--secrets", "secrets_folder", metavar="DIR", help="Folder whose files `secret:NAME` reads.")
-def command(document: str | None, as_json: bool, no_code: bool, secrets_folder: str | None) -> int:
+@click.option("--only", multiple=True, metavar="SECTION", help="Refuse any change outside of it; may be repeated.")
+@click.option("--against", default="git:HEAD", show_default=True, metavar="OLD", help="What --only compares with.")
+def command(
+    document: str | None,
+    as_json: bool,
+    no_code: bool,
+    secrets_folder: str | None,
+    only: tuple[str, ...],
+    against: str,
+) -> int:
     """Check DOCUMENT (default turnout.yaml), without a stage and with each of its stages.
 
     Imports the code it names and loads its models, as the server would, but serves nothing.
-    Exit status 1 with every error found, 0 without.
+    Exit status 1 with every error found, 0 without. With --only experiments, a change of anything
+    else (other sections, artifacts, code beside the document) is an error, too.
     """
+    sections = outside.known(only)
     place = places.existing(places.find(document, None))
     directory = str(place.directory)
     documents.make_importable(place.directory)
@@ -36,6 +48,8 @@ def command(document: str | None, as_json: bool, no_code: bool, secrets_folder: 
         )
     )
     errors = distinct({verdict.stage: verdict.errors for verdict in verdicts})
+    if sections:
+        errors += distinct(dict.fromkeys([verdict.stage for verdict in verdicts], _outside(place, against, sections)))
     warnings = distinct({verdict.stage: verdict.warnings for verdict in verdicts})
     if as_json:
         stages = {verdict.stage: {"revision": verdict.revision or None} for verdict in verdicts}
@@ -43,7 +57,17 @@ def command(document: str | None, as_json: bool, no_code: bool, secrets_folder: 
         screen.print_json(found)
     else:
         _tell(place, verdicts, errors, warnings)
+        if sections and not errors:
+            click.echo(f"against {against}, nothing changed outside of {' and '.join(sections)}")
     return exits.WRONG if errors else exits.OK
+
+
+def _outside(place: places.Place, against: str, sections: Sequence[str]) -> list[SpecError]:
+    """What changed elsewhere."""
+    with contextlib.ExitStack() as stack:
+        now = str(place.document)
+        before, after = (stack.enter_context(sides.opened(*pair)) for pair in ((against, now), (now, against)))
+        return outside.changes(before, after, sections)
 
 
 def _tell(

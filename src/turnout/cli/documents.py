@@ -72,29 +72,47 @@ class StandIns(Mapping[str, str]):
 
 
 def _admit(place: places.Place, files: dict[str, str], secrets_folder: str | None) -> snapshot.Snapshot:
+    return admitted(files, directory=place.directory, stage=place.stage, secrets_folder=secrets_folder)
+
+
+def admitted(
+    files: Mapping[str, str],
+    *,
+    directory: Path,
+    stage: str = "",
+    secrets_folder: str | None = None,
+    digests: snapshot.Digests | None = None,
+) -> snapshot.Snapshot:
     """The document, though variables and secrets may be there for the server only: revision, phases and variants come
-    from what is written. Where a missing one matters, in an experiment or for a model's file, the error stays."""
-    directory, digests = str(place.directory), artifacts.digest_under(str(place.directory))
+    from what is written. Where a missing one matters, in an experiment or for a model's file, the error stays.
+
+    Args:
+        digests: Computes artifacts' digests; None for those of the files below the directory.
+
+    Raises:
+        DocumentError: It is bad.
+    """
+    found = digests or artifacts.digest_under(str(directory))
     read_secret = secrets(secrets_folder)
 
-    def admitted(environment: Mapping[str, str], look_up: Callable[[str], str | None]) -> snapshot.Snapshot:
+    def admit(environment: Mapping[str, str], look_up: Callable[[str], str | None]) -> snapshot.Snapshot:
         return snapshot.admit(
             files,
-            stage=place.stage,
+            stage=stage,
             environment=environment,
             read_secret=look_up,
-            digests=digests,
-            directory=directory,
+            digests=found,
+            directory=str(directory),
         )
 
     try:
-        return admitted(os.environ, read_secret)
+        return admit(os.environ, read_secret)
     except DocumentError as error:
         if any(each.path.startswith("experiments.") for each in error.errors):
             raise
         for stand_in in STAND_INS:
             with contextlib.suppress(DocumentError):
-                return admitted(StandIns(stand_in), lambda name, text=stand_in: read_secret(name) or text)  # type: ignore[misc]
+                return admit(StandIns(stand_in), lambda name, text=stand_in: read_secret(name) or text)  # type: ignore[misc]
         raise
 
 

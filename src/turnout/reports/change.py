@@ -10,6 +10,9 @@ from turnout.experiments import phases
 from turnout.reports import change_tables, compatibility, journeys, loading, traffic, written
 from turnout.spec import document, snapshot, tree
 
+NOTHING: Final = snapshot.Snapshot(revision="", document=document.Document(), digests={})
+"""A document that is not there yet."""
+
 NO_FACTS: Final = change_tables.Facts()
 PLANNED: Final = ("metrics.primary", "metrics.guardrails", "plan")
 """What was decided before an experiment began; another value in a running phase is not confirmatory."""
@@ -104,8 +107,9 @@ def _endpoint(
         for (source, target), share in journeys.largest(found)
     )
     findings = _findings(name, facts)
-    notes = tuple(_unknown(sides)) if keys or flows else ()
-    changed = bool(keys or flows or findings)
+    targeted = sides[0].conditions != sides[1].conditions
+    notes = tuple(_unknown(sides)) if keys or flows or targeted else ()
+    changed = bool(keys or flows or findings or notes)
     return change_tables.Endpoint(
         name=name,
         state="changed" if changed else "same",
