@@ -112,7 +112,9 @@ def _decaying(curve: Sequence[float], lacking: float, daily: float) -> float | N
     early = curve[-1 - span] - curve[-1 - 2 * span]
     if late >= early:
         return measured + lacking / daily
+    if late <= 0:
+        return None
     factor = (late / early) ** (1 / span)
-    first = late / span * factor ** ((span + 1) / 2)  # new units of the first day to come
+    first = late * factor**span * (1 - factor) / (1 - factor**span)  # new units of the first day to come
     left = 1 - lacking * (1 - factor) / first
     return measured + math.log(left) / math.log(factor) if left > 0 else None

@@ -58,7 +58,7 @@ class Replayed(Struct, frozen=True, kw_only=True):
 
 
 class Columns(Struct, frozen=True, kw_only=True):
-    """One row a unit, in the order of first exposure.
+    """One row a unit, in the order of first exposure. Two rows of one unit would pass unnoticed.
 
     Attributes:
         y: Value, float64[units]; of a conversion 0 or 1.
@@ -151,12 +151,12 @@ def _treated(features: Array, ends: NDArray[np.int64], design: Design) -> Array:
         rows = max(1, BLOCK // len(part))
         for first in range(0, design.runs, rows):
             count = min(rows, design.runs - first)
-            out[first : first + count, look] = _draw(rng, (count, len(part)), design.treatment_ratio) @ part
+            out[first : first + count, look] = draw(rng, (count, len(part)), design.treatment_ratio) @ part
     return np.cumsum(out, axis=1)
 
 
-def _draw(rng: np.random.Generator, shape: tuple[int, int], ratio: float) -> Array:
-    """1 where a unit is treated, else 0."""
+def draw(rng: np.random.Generator, shape: tuple[int, int], ratio: float) -> Array:
+    """1 where a unit is treated, else 0: float64[runs, units]."""
     if ratio == 0.5:
         cells = shape[0] * shape[1]
         bits = np.unpackbits(np.frombuffer(rng.bytes((cells + 7) // 8), dtype=np.uint8), count=cells)
