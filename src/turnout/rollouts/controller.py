@@ -16,7 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 from turnout.experiments import phases
-from turnout.rollouts import commands, evidence, looks, progress, records, sight, states
+from turnout.rollouts import commands, evidence, progress, records, sight, states
 from turnout.spec import document, snapshot, traffic
 from turnout.stores import control
 
@@ -127,7 +127,7 @@ class Controller:
         unit = content.document.endpoints[spec.endpoint].unit
         view = sight.Sight(self._events, name, spec, now_at, by_request=unit is None, now=now)
         follows = fleet.revision == content.revision and _in_force(spec, phase) == now_at
-        seen, served = self._seen(view, fleet.failures.get(name, ""), converged=follows)
+        seen = self._seen(view, fleet.failures.get(name, ""), converged=follows)
         move = states.step(now_at, seen, spec, now)
         number = newest.number if newest else 0
         if move.progress is not now_at:
@@ -137,9 +137,7 @@ class Controller:
                 logger.info("rollout %s: somebody else wrote the overlay meanwhile; it is looked at again", name)
                 self._due[name, phase] = now
                 return []
-        record = records.of_move(
-            now_at, move, revision=content.revision, overlay=number, author=AUTHOR, seen=seen, served=served
-        )
+        record = records.of_move(now_at, move, revision=content.revision, overlay=number, author=AUTHOR, seen=seen)
         self._record(record, name, phase, now, moved=move.progress is not now_at, pause_s=spec.look_s)
         pause_s = min(spec.look_s, SETTLING_S) if move.progress.state in SETTLING else spec.look_s
         self._due[name, phase] = now + max(pause_s, LOAD_RATIO * (self._clock() - now))
@@ -162,32 +160,12 @@ class Controller:
         kind = records.MOVE if moved else records.LOOK
         self._control.add_look(records.look_of(record, rollout=name, phase=phase, at=now, kind=kind))
 
-    def _seen(self, view: sight.Sight, hard: str, *, converged: bool) -> tuple[evidence.Evidence, looks.Served | None]:
-        state = view.now_at.state
-        if state == "pending":
-            return evidence.Evidence(converged=converged, hard=hard), None
-        if state == "promoting":
-            return evidence.Evidence(converged=converged, hard=hard), view.served()
-        if state == "baking":
-            served = view.served()
-            return self._since_switch(view, served, hard, converged=converged), served
-        return view.beside(converged=converged, hard=hard), None
-
-    def _since_switch(
-        self, view: sight.Sight, served: looks.Served, hard: str, *, converged: bool
-    ) -> evidence.Evidence:
-        """Counts since the bake began against those before."""
-        before = self._at_switch(view.name, view.now_at.phase)
-        reading = looks.since_switch(before, served, terms=view.terms, margin=view.error_margin)
-        fresh = (served.new - before.new, 0)
-        return evidence.Evidence(converged=converged, hard=hard, fresh=fresh, guardrails=(reading,))
-
-    def _at_switch(self, name: str, phase: str) -> looks.Served:
-        """Counts when the last bake began, from its record."""
-        for each in reversed(records.read(self._control.looks(name, phase))):
-            if each.record.decision == "bake" and each.record.served is not None:
-                return each.record.served
-        return looks.NOTHING_SERVED
+    def _seen(self, view: sight.Sight, hard: str, *, converged: bool) -> evidence.Evidence:
+        if view.now_at.state in SETTLING:
+            return evidence.Evidence(converged=converged, hard=hard)
+        if view.now_at.state == "baking":
+            return view.since_switch(converged=converged, hard=hard)
+        return view.beside(converged=converged, hard=hard)
 
     def _forget_deleted(self, content: document.Document, newest: control.Overlay, now: float) -> None:
         """A rollout whose block a person deleted has ended; its progress would only be warned of."""

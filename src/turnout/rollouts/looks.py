@@ -40,17 +40,6 @@ class Terms(NamedTuple):
     tightest_at: int
 
 
-class Served(NamedTuple):
-    """Requests so far and how many of them failed, on both sides, whatever their reason; for before and after."""
-
-    new: int
-    new_bad: int
-    old: int
-    old_bad: int
-
-
-NOTHING_SERVED: Final = Served(0, 0, 0, 0)
-
 _SHARES: Final = ("share", "share_over", "conversion")
 
 
@@ -98,16 +87,14 @@ def of_outcome(
     return reading(name, metric, both, (new.n, old.n), terms, two_sided=True, closed=share)
 
 
-def since_switch(before: Served, now: Served, *, terms: Terms, margin: float) -> evidence.Reading:
-    """Failures after everybody was moved against those before: time has passed between them, so it only alerts.
+def since_switch(after: base.Answered, before: base.Answered, *, terms: Terms, margin: float) -> evidence.Reading:
+    """What the new side lost after everybody was moved against what the old side lost before.
 
-    Args:
-        before: Counts when everybody was moved.
+    Time has passed between the two, so this only alerts.
     """
-    after = proportion(now.new_bad - before.new_bad, now.new - before.new)
-    earlier = proportion(before.old_bad, before.old)
     metric = measures.MetricSpec(signal="error", margin=margin)
-    return reading("errors", metric, (after, earlier), (now.new - before.new, before.old), terms)
+    both = (proportion(after.lost, after.requests), proportion(before.lost, before.requests))
+    return reading("errors", metric, both, (after.requests, before.requests), terms)
 
 
 def ratio_of(units: tuple[int, int], sides: Sides) -> tuple[bool, float]:

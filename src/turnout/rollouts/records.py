@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from turnout.errors import StoreError
-from turnout.rollouts import evidence, looks, progress, states
+from turnout.rollouts import evidence, progress, states
 from turnout.stores import control
 
 LOOK = "look"
@@ -26,7 +26,6 @@ class Record(Struct, frozen=True, kw_only=True):
         overlay: Number of the overlay that was looked at; of the new one, if it moved.
         author: Who decided.
         seen: None for a person's command.
-        served: Counts at the switch and in a bake; else None.
     """
 
     state: str
@@ -39,7 +38,6 @@ class Record(Struct, frozen=True, kw_only=True):
     overlay: int
     author: str
     seen: evidence.Evidence | None = None
-    served: looks.Served | None = None
 
 
 class Dated(Struct, frozen=True, kw_only=True):
@@ -59,7 +57,6 @@ def of_move(
     overlay: int,
     author: str,
     seen: evidence.Evidence | None = None,
-    served: looks.Served | None = None,
 ) -> Record:
     """The record of a decision.
 
@@ -77,7 +74,6 @@ def of_move(
         overlay=overlay,
         author=author,
         seen=seen,
-        served=served,
     )
 
 

@@ -3,7 +3,6 @@
 Made anew by `controller` for every look.
 """
 
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 from turnout.experiments import allocations
@@ -13,6 +12,9 @@ from turnout.stores import base
 
 MINUTE_S: Final = 60.0
 """Units are asked for by the minute in which they were first seen."""
+
+USUAL_MARGIN: Final = 0.005
+"""Of errors, where no guardrail on errors says another."""
 
 
 class Events(Protocol):
@@ -27,8 +29,8 @@ class Events(Protocol):
     def exposure_days(self, experiment: str, phase: str, bucket_s: float) -> list[base.ExposureDay]:
         """New units by time."""
 
-    def serving(self, experiment: str, phase: str, quantiles: Sequence[float]) -> dict[str, base.Serving]:
-        """Requests by the variant that answered."""
+    def answered(self, experiment: str, phase: str, since: float) -> dict[str, base.Answered]:
+        """Requests of everybody, by variant."""
 
 
 class Sight:
@@ -53,18 +55,11 @@ class Sight:
         canary = spec.kind == "canary"
         new, old = (allocations.CANARY, allocations.CONTROL) if canary else (allocations.GREEN, allocations.BLUE)
         self._sides = looks.Sides(new, old)
-        self.terms = looks.terms_of(spec.alpha, spec.tightest_at, [*spec.guardrails, *spec.outcomes])
-
-    @property
-    def error_margin(self) -> float:
-        """The margin of the guardrail on errors; the usual one where there is none."""
-        found = (each.margin for each in self._spec.guardrails.values() if each.signal == "error")
-        return next((margin for margin in found if margin is not None), 0.005)
+        self._terms = looks.terms_of(spec.alpha, spec.tightest_at, [*spec.guardrails, *spec.outcomes])
 
     def beside(self, *, converged: bool, hard: str) -> evidence.Evidence:
         """Both sides while they run beside each other."""
-        whole = self._requests(self.now_at.counts_from)
-        units = looks.requests_of(whole, self._sides) if self._by_request else self._units()
+        units = self._units()
         balanced, ln_e = looks.ratio_of(units, self._sides)
         readings = tuple(
             looks.of_signal(
@@ -72,7 +67,7 @@ class Sight:
                 metric,
                 self._signal(name),
                 sides=self._sides,
-                terms=self.terms,
+                terms=self._terms,
                 units=None if self._by_request else units,
             )
             for name, metric in self._spec.guardrails.items()
@@ -88,17 +83,19 @@ class Sight:
             outcomes=tuple(self._outcome(name) for name in self._spec.outcomes),
         )
 
-    def served(self) -> looks.Served:
-        """Requests by the side that answered, whatever the reason; a fallback is the new side's failure."""
-        found = self._events.serving(self.name, self.now_at.phase, ())
-        new = found.get(self._sides.new)
-        old = [each for variant, each in found.items() if variant != self._sides.new]
-        stood_in = sum(each.fallbacks for each in old)
-        return looks.Served(
-            new=(new.requests if new else 0) + stood_in,
-            new_bad=(new.errors if new else 0) + stood_in,
-            old=sum(each.requests for each in old) - stood_in,
-            old_bad=sum(each.errors for each in old),
+    def since_switch(self, *, converged: bool, hard: str) -> evidence.Evidence:
+        """The new side since the bake began, beside what the old side did before."""
+        now_at = self.now_at
+        nothing = base.Answered(requests=0, lost=0)
+        after = self._events.answered(self.name, now_at.phase, now_at.step_since).get(self._sides.new, nothing)
+        ever = self._events.answered(self.name, now_at.phase, now_at.counts_from)
+        old = [each for variant, each in ever.items() if variant != self._sides.new]
+        before = base.Answered(requests=sum(each.requests for each in old), lost=sum(each.lost for each in old))
+        margins = (each.margin for each in self._spec.guardrails.values() if each.signal == "error")
+        margin = next((margin for margin in margins if margin is not None), USUAL_MARGIN)
+        reading = looks.since_switch(after, before, terms=self._terms, margin=margin)
+        return evidence.Evidence(
+            converged=converged, hard=hard, fresh=(after.requests, before.requests), guardrails=(reading,)
         )
 
     def _requests(self, since: float) -> list[base.SignalSums]:
@@ -123,7 +120,9 @@ class Sight:
         return self._events.signal_sums(query)
 
     def _units(self) -> tuple[int, int]:
-        """Units first seen since the counting began."""
+        """Units of (new, old) first seen since the counting began; requests where the request is the unit."""
+        if self._by_request:
+            return looks.requests_of(self._requests(self.now_at.counts_from), self._sides)
         counts = dict.fromkeys(self._sides, 0)
         for day in self._events.exposure_days(self.name, self.now_at.phase, MINUTE_S):
             if day.variant in counts and self._counts(day.bucket):
@@ -146,7 +145,7 @@ class Sight:
                 bucket_s=MINUTE_S,
             )
             sums = [each for each in self._events.unit_sums(query) if self._counts(each.bucket)]
-        return looks.of_outcome(name, metric, sums, sides=self._sides, terms=self.terms)
+        return looks.of_outcome(name, metric, sums, sides=self._sides, terms=self._terms)
 
     def _counts(self, bucket: int) -> bool:
         return (bucket + 1) * MINUTE_S > self.now_at.counts_from
