@@ -10,6 +10,7 @@ from msgspec import Struct
 from turnout import telemetry
 from turnout.assembly import building, code, pool
 from turnout.errors import DocumentError, SpecError
+from turnout.expressions import targeting
 from turnout.sources import artifacts
 from turnout.spec import references, snapshot
 
@@ -47,7 +48,8 @@ async def check(
         directory: The document's folder; user code must be importable already.
         environment: What `${NAME}` reads.
         read_secret: What `secret:NAME` reads.
-        load: Also import code, load models and bind pipelines; without, only the text and the artifacts' digests.
+        load: Also import code, load models and bind pipelines; without, only the text with its conditions and the
+            artifacts' digests.
     """
     admitted = snapshot.admit_stages(
         files,
@@ -74,4 +76,6 @@ async def _verdict(
             await building.build(found, user_code=user_code, loaded=loaded, registry=telemetry.Registry())
         except DocumentError as error:
             return Verdict(stage, found.revision, error.errors, found.warnings, endpoints)
-    return Verdict(stage, found.revision, (), found.warnings, endpoints)
+        return Verdict(stage, found.revision, (), found.warnings, endpoints)
+    _, errors = targeting.compiled(found.document)
+    return Verdict(stage, found.revision, tuple(map(found.located, errors)), found.warnings, endpoints)

@@ -13,9 +13,10 @@ from typing import Any
 
 from turnout import telemetry
 from turnout.assembly import assembly, binder, code, endpoint, meter, pool, refusals, routing, variants
-from turnout.errors import DocumentError, SpecError, TurnoutError
+from turnout.errors import DocumentError, TurnoutError
 from turnout.experiments import phases
 from turnout.expressions import catalog as conditions
+from turnout.expressions import targeting
 from turnout.models import batcher, host
 from turnout.pipelines import catalog as pipeline_catalog
 from turnout.pipelines import definition
@@ -118,15 +119,9 @@ class _Builder:
         return found
 
     def _conditions(self) -> dict[str, conditions.Condition]:
-        """Compiled targeting of all experiments, also of those that are off: the overlay may switch them on."""
-        found = {}
-        for name, spec in self.document.experiments.items():
-            if spec.targeting is not None:
-                try:
-                    attributes = self.document.endpoints[spec.endpoint].attributes
-                    found[name] = conditions.compile(spec.targeting, attributes)
-                except SpecError as error:
-                    self.noted.note(f"experiments.{name}.targeting", error)
+        found, errors = targeting.compiled(self.document)
+        for error in errors:
+            self.noted.note("", error)
         return found
 
     # -- models

@@ -10,7 +10,7 @@ Called by `snapshot`.
 from collections.abc import Iterator
 
 from turnout.errors import SpecError
-from turnout.spec import findings, lookup, metric_checks, traffic_checks, tree
+from turnout.spec import assignment_checks, findings, lookup, metric_checks, traffic_checks, tree
 from turnout.spec.tree import Node, mapping
 
 
@@ -25,10 +25,11 @@ def check(root: Node) -> tuple[list[SpecError], list[SpecError]]:
         *_pipelines(root),
         *_endpoints(root),
         *_experiments(root),
+        *assignment_checks.check(root),
         *traffic_checks.check(root),
         *metric_checks.check(root),
     ]
-    return errors, [*_unused(root), *_same_seeds(root), *_pointless(root)]
+    return errors, [*_unused(root), *_same_seeds(root), *_pointless(root), *assignment_checks.warnings(root)]
 
 
 def _served(root: Node) -> Iterator[SpecError]:
