@@ -3,14 +3,16 @@
 import importlib
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
+from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
 
 from turnout.events import Comparison, Event, Exposure, Outcome, Prediction
-from turnout.stores import base, catalog, migrate
+from turnout.stores import base, catalog, migrate, seal, sealed
 from turnout.wire import Step
 
 PHASE = "00112233445566aa"
@@ -49,9 +51,68 @@ def empty_postgresql(url: str) -> str:
     return url
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+class Sealing:
+    """A store whose events are sealed into Parquet before each question, and the question answered from there.
+
+    Args:
+        tail: Seal only what arrived before the time 1,001, the first batch of `put`, and read the rest from SQLite.
+    """
+
+    def __init__(self, path: Path, folder: Path, *, tail: bool) -> None:
+        self.url = f"sqlite:///{path}"
+        self.kept = catalog.open_store(self.url)
+        self._folder = folder
+        self._tail = tail
+        self._reader: base.EventStore | None = None
+
+    def append(self, *arguments: object, **named: object) -> None:
+        self._leave()
+        self.kept.append(*arguments, **named)  # type: ignore[arg-type]
+
+    def checkpoints(self) -> dict[str, int]:
+        return self.kept.checkpoints()
+
+    def forget(self, segments: Sequence[str]) -> None:
+        self.kept.forget(segments)
+
+    def __getattr__(self, verb: str) -> Callable[..., object]:
+        found: Callable[..., object] = getattr(self.reader(), verb)
+        return found
+
+    def reader(self) -> base.EventStore:
+        """The sealed events as they are now."""
+        if self._reader is None:
+            self._reader = self._read()
+        return self._reader
+
+    def _read(self) -> base.EventStore:
+        settings = seal.Settings(range_s=1.0 if self._tail else 3_600.0, grace_s=0.0)
+        source = catalog.open_sealable(self.url)
+        now = 1_001.0 if self._tail else 1e10
+        seal.seal(source, self._folder, sealed.source_of(self.url), now=now, settings=settings)
+        source.close()
+        url = f"parquet:{self._folder}" + (f"?tail={quote(self.url)}" if self._tail else "")
+        return catalog.open_store(url, read_only=True)
+
+    def _leave(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
+
+    def close(self) -> None:
+        self._leave()
+        self.kept.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "parquet", "parquet with a tail"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[base.EventStore]:
     """Each store in turn, opened and empty."""
+    if request.param.startswith("parquet"):
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "events.db")
+        made = Sealing(tmp_path / "events.db", tmp_path / "sealed", tail=request.param.endswith("tail"))
+        yield cast(base.EventStore, made)
+        made.close()
+        return
     if request.param == "memory":
         url = "memory:"
     elif request.param == "sqlite":

@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import hypothesis
 import msgspec
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import strategies
 from tests.contracts.event_stores import (
     PHASE,
+    Sealing,
     comparison,
     empty_postgresql,
     exposure,
@@ -118,7 +120,7 @@ def messy(log: Sequence[Event], source: random.Random) -> list[list[Event]]:
 
 def fill(store: base.EventStore, batches: Sequence[Sequence[Event]]) -> base.EventStore:
     for at, batch in enumerate(batches):
-        store.append(batch, None, ingested_at=2_000.0 + at, subject=subject)
+        store.append(batch, None, ingested_at=1_000.0 + at, subject=subject)
     return store
 
 
@@ -189,7 +191,10 @@ def test_a_messy_log_is_summed_like_the_clean_one(seed: int) -> None:
 OpenEmpty = Callable[[], base.EventStore]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("parquet", "parquet with a tail")]
+
+
+@pytest.fixture(params=["sqlite", "postgresql", *SLOW])
 def open_empty(request: pytest.FixtureRequest, tmp_path: Path) -> OpenEmpty:
     """Opens a store without events."""
     numbers = iter(range(10_000))
@@ -199,12 +204,19 @@ def open_empty(request: pytest.FixtureRequest, tmp_path: Path) -> OpenEmpty:
         shutil.copy(template, path)
         return catalog.open_store(f"sqlite:///{path}")
 
+    def parquet() -> base.EventStore:
+        number = next(numbers)
+        shutil.copy(template, tmp_path / f"{number}.db")
+        tail = request.param.endswith("tail")
+        made = Sealing(tmp_path / f"{number}.db", tmp_path / f"{number}", tail=tail)
+        return cast(base.EventStore, made)
+
     def postgresql() -> base.EventStore:
         return catalog.open_store(empty_postgresql(url))
 
-    if request.param == "sqlite":
+    if request.param != "postgresql":
         template = request.getfixturevalue("sqlite_template")
-        return sqlite
+        return sqlite if request.param == "sqlite" else parquet
     url = request.getfixturevalue("postgresql_url")
     return postgresql
 

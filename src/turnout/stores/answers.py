@@ -37,6 +37,10 @@ class Answers(abc.ABC):
     def _rows(self, query: str, **values: Value) -> list[Any]:
         """Rows of a query whose `:names` are bound to these values, no more and no less."""
 
+    def _as_of(self, as_of: float | None) -> float:
+        """The time from which on nothing is looked at."""
+        return FOREVER if as_of is None else as_of
+
     def phases(self, experiment: str) -> list[base.Phase]:
         """See `base.EventStore.phases`."""
         builds: dict[str, list[str]] = {}
@@ -112,7 +116,7 @@ class Answers(abc.ABC):
         )
 
     def _per_unit(self, text: str, query: base.UnitQuery, **more: Value) -> list[Any]:
-        as_of = FOREVER if query.as_of is None else query.as_of
+        as_of = self._as_of(query.as_of)
         y, x = (queries.value(query.kind, when) for when in ("e.ts >= u.t0", "e.ts < u.t0"))
         return self._rows(
             text.format(y=y, x=x, **self._words),
@@ -125,13 +129,17 @@ class Answers(abc.ABC):
             cap=_NO_CAP if query.cap is None else query.cap,
             bucket_s=query.bucket_s,
             as_of=as_of,
-            closed_start=FOREVER if query.as_of is None else as_of - query.window_s - query.lateness_s,
+            closed_start=FOREVER if as_of == FOREVER else as_of - query.window_s - query.lateness_s,
             **more,
         )
 
     def signal_sums(self, query: base.SignalQuery) -> list[base.SignalSums]:
         """See `base.EventStore.signal_sums`."""
-        values: dict[str, Value] = {"bucket_s": query.bucket_s, **_until(query.as_of), "since": query.since or 0.0}
+        values: dict[str, Value] = {
+            "bucket_s": query.bucket_s,
+            "as_of": self._as_of(query.as_of),
+            "since": query.since or 0.0,
+        }
         if query.kind == "share_over":
             values["threshold_s"] = base.threshold(query)
         found = self._per_request(
@@ -149,11 +157,11 @@ class Answers(abc.ABC):
         self, experiment: str, phase: str, quantile: float, alpha: float, as_of: float | None = None
     ) -> dict[str, base.Ranks]:
         """See `base.EventStore.signal_ranks`."""
-        counts = self._per_request(queries.UNITS_WITH_REQUESTS.format(**self._words), experiment, phase, _until(as_of))
+        values: dict[str, Value] = {"as_of": self._as_of(as_of)}
+        counts = self._per_request(queries.UNITS_WITH_REQUESTS.format(**self._words), experiment, phase, values)
         wanted = {variant: (n, base.ranks(n, quantile, alpha)) for variant, n in counts}
         if not wanted:
             return {}
-        values = _until(as_of)
         places = []
         for at, (variant, (_, three)) in enumerate(wanted.items()):
             values[f"variant_{_letters(at)}"] = variant
@@ -267,10 +275,6 @@ def counted_quantiles(counts: Iterable[tuple[int, int]], wanted: Sequence[float]
 
 def _seconds(found_us: dict[float, float]) -> dict[float, float]:
     return {quantile: value / 1e6 for quantile, value in found_us.items()}
-
-
-def _until(as_of: float | None) -> dict[str, Value]:
-    return {"as_of": FOREVER if as_of is None else as_of}
 
 
 def _letters(number: int) -> str:

@@ -6,8 +6,8 @@ what stands here. All methods block: the recorder and the reports run outside of
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +19,11 @@ ANALYSED = ("SPLIT", "EXTERNAL")
 """Reasons of exposures that count; units with any other reason were not randomised."""
 
 DAY_S = 86_400.0
+
+HOUR_S = 3600.0
+
+LAST_HOUR = 253_402_300_800 // 3600 - 1
+"""The last hour of the year 9999, since the epoch."""
 
 LATENCY_QUANTILES = (0.5, 0.95, 0.99)
 
@@ -321,6 +326,11 @@ class OutcomeName(Struct, frozen=True, kw_only=True):
     last_ts: float
 
 
+def hour_of(ts: float) -> int:
+    """The UTC hour since the epoch; what lies outside of 0 and `LAST_HOUR` belongs to these."""
+    return min(max(int(ts // HOUR_S), 0), LAST_HOUR)
+
+
 def threshold(query: SignalQuery) -> float:
     """Its threshold; having none is the caller's mistake."""
     assert query.threshold_s is not None, "share_over needs threshold_s"
@@ -428,6 +438,28 @@ class EventStore(Protocol):
 
     def outcome_names(self) -> list[OutcomeName]:
         """Names of outcomes seen, by name."""
+
+    def close(self) -> None:
+        """Release connections."""
+
+
+class Sealable(Protocol):
+    """A store whose events can be sealed by the time they arrived. `sql.SqlStore` is one. Raises StoreError."""
+
+    def first_arrival(self, since: float) -> float | None:
+        """The smallest `ingested_at` from a time on; None when nothing arrived since."""
+
+    def arrived_hours(self, table: str, start: float, end: float) -> dict[int, int]:
+        """Rows of a table that arrived in [start, end), counted by the hour they happened in, as `hour_of` says it."""
+
+    def arrived(
+        self, table: str, start: float, end: float, *, happened: tuple[float, float] | None = None
+    ) -> Iterator[Sequence[Sequence[Any]]]:
+        """The rows themselves, in batches, values in the order of the table's columns.
+
+        Args:
+            happened: Only those with `ts` in [first, last) of it.
+        """
 
     def close(self) -> None:
         """Release connections."""

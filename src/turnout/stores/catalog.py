@@ -15,8 +15,11 @@ from turnout.stores import base, control
 STORES = {
     "sqlite": "turnout.stores.sql:SqlStore",
     "postgresql": "turnout.stores.sql:SqlStore",
+    "parquet": "turnout.stores.parquet:ParquetStore",
     "memory": "turnout.stores.memory:MemoryStore",
 }
+
+SEALABLE_STORES = {scheme: STORES[scheme] for scheme in ("sqlite", "postgresql")}
 
 CONTROL_STORES = {
     "sqlite": "turnout.stores.control_sql:SqlControlStore",
@@ -34,12 +37,18 @@ def open_store(url: str, *, read_only: bool = False) -> base.EventStore:
     """Open the store behind a URL, creating or migrating it unless `read_only`.
 
     Args:
-        url: `sqlite:///PATH`, `postgresql://...`, or `memory:NAME` (one process, for tests).
+        url: `sqlite:///PATH`, `postgresql://...`, `parquet:FOLDER` (sealed events; can only be read), or `memory:NAME`
+            (one process, for tests).
 
     Raises:
         StoreError: Unknown scheme, out of reach, or nothing there to read.
     """
     return cast(base.EventStore, _adapter(url, STORES)(url, read_only=read_only))
+
+
+def open_sealable(url: str) -> base.Sealable:
+    """Open a store to seal its events; arguments and errors as with `open_store`."""
+    return cast(base.Sealable, _adapter(url, SEALABLE_STORES)(url, read_only=True))
 
 
 def open_control(url: str, *, read_only: bool = False) -> control.ControlStore:
@@ -56,5 +65,11 @@ def _adapter(url: str, known: Mapping[str, str]) -> Callable[..., object]:
             hint=f"Known: {', '.join(sorted(known))}.",
         )
     module, _, name = place.partition(":")
-    adapter: Callable[..., object] = getattr(importlib.import_module(module), name)
+    try:
+        adapter: Callable[..., object] = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("duckdb", "pyarrow"):
+            raise
+        hint = 'Install them: pip install "turnout[parquet]".'
+        raise StoreError("sealed Parquet needs the modules 'duckdb' and 'pyarrow'.", hint=hint) from error
     return adapter

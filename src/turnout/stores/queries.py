@@ -239,3 +239,8 @@ SELECT o.name, COUNT(*), MIN(o.ts), MAX(o.ts),
                   OR EXISTS (SELECT 1 FROM predictions p WHERE p.event_id = o.request_id) THEN 0 ELSE 1 END)
 FROM outcomes o GROUP BY o.name ORDER BY o.name
 """
+
+ARRIVED_HOURS = """
+SELECT CASE WHEN ts < 0 THEN 0 WHEN ts >= :last_ts THEN :last_hour ELSE {floor}ts / 3600{end} END AS hour, COUNT(*)
+FROM {table} WHERE ingested_at >= :start AND ingested_at < :end GROUP BY hour
+"""

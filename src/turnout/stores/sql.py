@@ -5,7 +5,7 @@ read-only. Rows go through `exec_driver_sql` as tuples: building statements per 
 more than SQLite itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +13,10 @@ import sqlalchemy as sa
 
 from turnout.errors import StoreError
 from turnout.events import Event
-from turnout.stores import answers, base, databases, rows, tables
+from turnout.stores import answers, base, databases, queries, rows, tables
+
+_BATCH_ROWS = 5_000
+"""Rows given at once for sealing: about 10 MB of Python objects."""
 
 
 def _insert(table: sa.Table, dialect: sa.Dialect) -> str:
@@ -90,6 +93,32 @@ class SqlStore(answers.Answers):
             with databases.translated("to forget checkpoints"), self._engine.begin() as connection:
                 known = tables.checkpoints.c.segment
                 connection.execute(sa.delete(tables.checkpoints).where(known.in_(segments)))
+
+    def first_arrival(self, since: float) -> float | None:
+        """See `base.Sealable.first_arrival`."""
+        firsts = [
+            self._read(sa.select(sa.func.min(table.c.ingested_at)).where(table.c.ingested_at >= since))[0][0]
+            for table in tables.EVENTS
+        ]
+        return min((first for first in firsts if first is not None), default=None)
+
+    def arrived_hours(self, table: str, start: float, end: float) -> dict[int, int]:
+        """See `base.Sealable.arrived_hours`."""
+        text = queries.ARRIVED_HOURS.format(table=table, **self._words)
+        last: dict[str, answers.Value] = {"last_ts": base.LAST_HOUR * base.HOUR_S, "last_hour": base.LAST_HOUR}
+        return {int(hour): count for hour, count in self._rows(text, start=start, end=end, **last)}
+
+    def arrived(
+        self, table: str, start: float, end: float, *, happened: tuple[float, float] | None = None
+    ) -> Iterator[Sequence[Sequence[Any]]]:
+        """See `base.Sealable.arrived`."""
+        rows_of = tables.metadata.tables[table]
+        chosen = (rows_of.c.ingested_at >= start) & (rows_of.c.ingested_at < end)
+        if happened is not None:
+            chosen &= (rows_of.c.ts >= happened[0]) & (rows_of.c.ts < happened[1])
+        with databases.translated("to give its rows"), self._engine.connect() as connection:
+            streamed = connection.execution_options(stream_results=True, max_row_buffer=_BATCH_ROWS)
+            yield from streamed.execute(sa.select(rows_of).where(chosen)).partitions(_BATCH_ROWS)
 
     def close(self) -> None:
         """See `base.EventStore.close`."""
