@@ -175,6 +175,20 @@ def test_a_canary_without_any_error_is_not_safe_at_once() -> None:
     assert guardrails.judge(harm.d, harm.se, harm.n, 0.005, alpha=0.01, tightest_at=1000).state == "safe"
 
 
+def test_many_silent_requests_of_few_units_are_not_safe() -> None:
+    silent = Buckets(sums=(0.0,) * 100, counts=(50.0,) * 100)
+    requests, units = (estimates.estimate("share", silent, units=units) for units in (None, 60))
+    assert requests is not None
+    assert units is not None
+    assert (units.m, units.v) == (requests.m, requests.v) == (0.0, 0.0)
+    none_of_sixty = estimates.estimate("conversion", Moments(n=60, y=0, yy=0))
+    assert none_of_sixty is not None
+    assert units.v_always == pytest.approx(none_of_sixty.v_always)
+    harm = guardrails.harm(units, units, direction="down", alpha=0.01, n=120)
+    judged = guardrails.judge(harm.d, harm.se, harm.n, 0.005, alpha=0.01, tightest_at=1000)
+    assert judged.state == "inconclusive"
+
+
 def test_harm_is_what_gets_worse() -> None:
     better = Estimate(m=0.3, v=0.0001, n=500, df=math.inf, v_always=0.0002)
     worse = Estimate(m=0.2, v=0.0001, n=500, df=math.inf, v_always=0.0002)

@@ -31,13 +31,17 @@ class Adjusted(NamedTuple):
     reduction: float
 
 
-def estimate(kind: samples.Kind, sample: samples.Sample, *, alpha: float = RANK_ALPHA) -> Estimate | None:
+def estimate(
+    kind: samples.Kind, sample: samples.Sample, *, alpha: float = RANK_ALPHA, units: int | None = None
+) -> Estimate | None:
     """Estimate one variant's metric.
 
     Args:
         kind: `conversion`, `mean`, `count` and `ratio` are read from Moments; `share`, `share_over` and
             `mean` from Buckets; `quantile` from Ranked.
         alpha: Of the ranks that a quantile's sample was taken at.
+        units: Of which the requests in Buckets are. A share without events then claims no more than so
+            many units can, each of which may fail all its requests; default: as many as requests.
 
     Returns:
         None with too few units for a variance (one for a conversion, else two), or a ratio without denominators.
@@ -58,7 +62,7 @@ def estimate(kind: samples.Kind, sample: samples.Sample, *, alpha: float = RANK_
         case Moments() if kind == "ratio":
             return _ratio(sample)
         case Buckets() if kind in ("share", "share_over", "mean"):
-            return _bucketed(kind, sample)
+            return _bucketed(kind, sample, units)
         case Ranked() if kind == "quantile":
             return _quantile(sample, alpha)
     raise TypeError(f"{kind} is not computed from {type(sample).__name__}")
@@ -94,7 +98,7 @@ def _unit_estimate(m: float, v: float, n: int) -> Estimate:
     return Estimate(m=m, v=v, n=n, df=n - 1.0, v_always=v)
 
 
-def _bucketed(kind: samples.Kind, sample: Buckets) -> Estimate | None:
+def _bucketed(kind: samples.Kind, sample: Buckets, units: int | None) -> Estimate | None:
     """Ratio of sums, with the variance between sub-buckets.
 
     Sub-buckets that nobody fell into say nothing: with few units each filled one holds one unit,
@@ -106,8 +110,14 @@ def _bucketed(kind: samples.Kind, sample: Buckets) -> Estimate | None:
         return None
     r = math.fsum(s for s, _ in filled) / total
     v = b / (b - 1) * math.fsum((s - r * c) ** 2 for s, c in filled) / total**2
-    half_an_event = 0.0 if kind == "mean" else 0.5 / total**2
-    return Estimate(m=r, v=v, n=round(total), df=b - 1.0, v_always=v + half_an_event, bucketed=True)
+    v_always = v if kind == "mean" else max(v + 0.5 / total**2, _unseen(units) if units else 0.0)
+    return Estimate(m=r, v=v, n=round(total), df=b - 1.0, v_always=v_always, bucketed=True)
+
+
+def _unseen(units: int) -> float:
+    """Variance of a share of so many units, none of which had the event; half an event added."""
+    smooth = 0.5 / (units + 1)
+    return smooth * (1 - smooth) / units
 
 
 def _quantile(sample: Ranked, alpha: float) -> Estimate | None:
