@@ -8,7 +8,7 @@ from turnout.reports import tables, wording
 
 SIGNS = {"ship": "🟢", "stop": "🔴", "keep going": "🟡", "broken": "🟣"}
 STATES = {"safe": "✅ safe", "harmful": "❌ harmful", "inconclusive": "❔ inconclusive"}
-SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@])")
+SPECIAL = re.compile(r"([\\`*_\[\]<>#!|~&@])")
 
 
 def text(report: tables.Report) -> str:
@@ -37,9 +37,18 @@ def _lines(report: tables.Report) -> Iterator[str]:
         yield from (f"- Next: {escaped(words)}" for words in verdict.needed.words)
     yield from (f"- **{note.level}**: {escaped(note.text)}" for note in report.notes)
     yield ""
+    secondary = [metric for metric in report.metrics if metric.role == "secondary"]
     for metric in report.metrics:
-        yield from _metric(report, metric)
+        if metric.role == "primary":
+            yield from _metric(report, metric)
     yield from _guardrails(report)
+    if secondary:
+        yield f"<details><summary>{wording.several(len(secondary), 'secondary metric')}, exploratory</summary>"
+        yield ""
+        for metric in secondary:
+            yield from _metric(report, metric)
+        yield "</details>"
+        yield ""
     yield from _variants(report)
     yield f"<sub>{escaped(footer(report))}</sub>"
 
@@ -75,11 +84,11 @@ def _metric(report: tables.Report, metric: tables.MetricTable) -> Iterator[str]:
             ]
         )
     level = f"{100 * (1 - metric.alpha):.4g} %"
-    exploratory = ", exploratory" if metric.role == "secondary" else ""
-    yield f"**{escaped(report_text.title(metric))}{exploratory}**"
+    yield f"**{escaped(report_text.title(metric))}**"
     yield ""
     heads = ["variant", "units", "value", "difference", "lift", f"{level}, any time", f"{level}, planned end"]
-    yield from _table(heads, rows)
+    complete = any(row[-1] for row in rows)
+    yield from _table(heads if complete else heads[:-1], rows if complete else [row[:-1] for row in rows])
 
 
 def _guardrails(report: tables.Report) -> Iterator[str]:
@@ -114,7 +123,7 @@ def _variants(report: tables.Report) -> Iterator[str]:
         for row in report.variants
     ]
     ratio = report.sample_ratio
-    told = f", sample ratio {ratio.verdict} (p = {wording.p_value(ratio.p_value)})" if ratio is not None else ""
+    told = f", sample ratio {ratio.verdict} ({wording.p_is(ratio.p_value)})" if ratio is not None else ""
     yield f"<details><summary>{report.units:,} units{told}</summary>"
     yield ""
     yield from _table(["variant", "weight", "units", "expected", "requests", "errors", "p95"], rows)

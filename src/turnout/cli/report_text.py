@@ -159,8 +159,8 @@ def _beside(report: tables.Report, metric: tables.MetricTable, compared: tables.
         reduction, share = wording.percent(made.reduction), wording.percent(made.covariate_ratio)
         yield f"{text}; {reduction} less variance, {share} of the units have one"
     if metric.role == "secondary" and compared.adjusted_p is not None:
-        p = wording.p_value(compared.adjusted_p)
-        yield f"{compared.variant}: exploratory; p = {p}, adjusted over all secondary metrics"
+        p = wording.p_is(compared.adjusted_p)
+        yield f"{compared.variant}: exploratory; {p}, adjusted over all secondary metrics"
     if metric.role == "primary" and len(compared.curve) > 1 and out_of(compared):
         yield f"{compared.variant}: effect over time {out_of(compared)}"
 

@@ -41,7 +41,7 @@ def _sample_ratio(made: tables.Report) -> Iterator[tables.Check]:
         for row in made.variants
         if row.expected_units is not None
     )
-    test = f"p = {wording.p_value(ratio.p_value)} at one look, {wording.p_value(ratio.sequential_p)} at any"
+    test = f"{wording.p_is(ratio.p_value)} at one look, {wording.p_value(ratio.sequential_p)} at any"
     if ratio.verdict == "mismatch":
         text = f"Sample ratio mismatch ({test}): {counts}. Units are missing on one side, so the effect cannot be read."
         hint = "Look for a variant that crashes, drops events, or loses its callers before they are counted."

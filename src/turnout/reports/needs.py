@@ -7,7 +7,7 @@ from typing import Final
 from turnout.experiments import sequences, statistics
 from turnout.reports import tables, wording
 
-FARTHEST: Final = 1_000.0
+FARTHEST: Final = 50.0
 """Times the present units up to which it is worth saying how many more would decide."""
 
 RECENT_BUCKETS: Final = 7
@@ -108,15 +108,17 @@ def _words(made: tables.Report, needed: tables.Needed) -> Iterator[str]:
         yield f"{needed.units_left:,} of {made.plan.units:,} planned units are still to come{when}{end}."
     elif needed.ends_ts is not None and needed.ends_ts > made.as_of:
         yield f"The planned units are there; the plan is complete {wording.moment(needed.ends_ts)}."
-    if needed.units_at_effect and not (made.plan.complete and needed.units_at_effect > 100 * made.units):
+    if needed.units_at_effect:
         days = needed.days_at_effect
         lasting = "" if days is None else f" ({wording.duration(days * wording.DAY_S)} at the present flow)"
         text = f"If the effect stays as it is now, {needed.units_at_effect:,} more units{lasting} would decide"
         yield f"{text} at any time of looking."
+    if made.plan.left_s:
+        yield f"The shortest planned duration ends in {wording.duration(made.plan.left_s)}."
     for metric in made.guardrails:
         for compared in metric.comparisons:
             if compared.harm is not None and compared.harm.state == "inconclusive":
-                yield f"{metric.label} must be proven to be within its margin with {compared.variant}."
+                yield f"{compared.variant}, {metric.label}: more units narrow the bounds until they fit the margin."
     if made.plan.units is None:
         yield "Set plan.units in the document: then there is an end at which nothing found means nothing there."
     elif made.primary.effect is None and made.plan.complete:

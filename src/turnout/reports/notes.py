@@ -111,9 +111,7 @@ def _novelty(made: tables.Report) -> Iterator[tables.Note]:
     primary = made.primary
     for compared in primary.comparisons if primary is not None else ():
         if compared.trend_p is not None and compared.trend_p < FADING_P:
-            text = (
-                f"The effect of {compared.variant} differs by when units came (p = {wording.p_value(compared.trend_p)})"
-            )
+            text = f"The effect of {compared.variant} differs by when units came ({wording.p_is(compared.trend_p)})"
             yield _warning("trend", f"{text}: a novelty that wears off, or something that changed on the way?")
 
 

@@ -30,6 +30,11 @@ ADVICE: Final[Mapping[tables.Outcome, tables.Advice]] = {
 }
 
 
+MENDING: Final = (
+    "Find the cause and mend it, then begin again under a new seed: what was logged under a broken split stays broken."
+)
+
+
 class Facts(Struct, frozen=True, kw_only=True):
     """What decides about one variant.
 
@@ -93,7 +98,11 @@ def decide(made: tables.Report) -> tables.Verdict:
     by_variant = {name: kind_of(_facts(made, name, bool(broken))) for name in treatments}
     kind: tables.Outcome = "INVALID" if broken else of_all(by_variant.values())
     variant = _named(made, kind, by_variant)
-    needed = needs.look(made, variant) if kind in ("UNDECIDED", "INVALID") else tables.Needed()
+    needed = tables.Needed()
+    if kind == "UNDECIDED":
+        needed = needs.look(made, variant)
+    elif kind == "INVALID":
+        needed = tables.Needed(words=(MENDING,))
     return tables.Verdict(
         kind=kind,
         advice=ADVICE[kind],
@@ -177,15 +186,12 @@ def _about(made: tables.Report, name: str) -> Iterable[str]:
             continue
         harm = compared.harm
         margin = wording.change(harm.margin, metric.scale, sign=False)
-        if harm.state == "harmful" and harm.low is not None:
+        if harm.state == "harmful":
             least = wording.change(harm.low, metric.scale, sign=False)
-            yield f"{metric.label} is worse with {name} by {least} at least; the margin is {margin}."
+            yield f"{name}, {metric.label}: worse by {least} at least, beyond the margin of {margin}."
         elif harm.state == "inconclusive":
-            most = (
-                ""
-                if harm.high is None
-                else f": it may be worse by up to {wording.change(harm.high, metric.scale, sign=False)}"
-            )
-            yield f"{metric.label} is not surely within its margin of {margin} with {name}{most}."
+            high = wording.change(harm.high, metric.scale, sign=False)
+            most = "nothing is known yet" if harm.high is None else f"worse by up to {high}"
+            yield f"{name}, {metric.label}: {most}, not surely within the margin of {margin}."
         else:
-            yield f"{metric.label} is surely within its margin of {margin} with {name}."
+            yield f"{name}, {metric.label}: surely within the margin of {margin}."

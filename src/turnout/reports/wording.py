@@ -79,6 +79,15 @@ def p_value(number: float | None) -> str:
     return "< 0.0001" if number < 0.0001 else f"{number:.3g}"
 
 
+def p_is(number: float | None) -> str:
+    """
+    >>> p_is(0.00004), p_is(0.0312)
+    ('p < 0.0001', 'p = 0.0312')
+    """
+    told = p_value(number)
+    return f"p {told}" if told.startswith("<") else f"p = {told}"
+
+
 def count(number: float) -> str:
     """
     >>> count(1234567), count(12.0)
