@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "What the running server serves: workers, models, endpoints, refusals.",
     "report": "What an experiment says: ship, stop, keep going, or broken.",
     "explain": "Which variant a unit gets, and why.",
+    "override": "A signed header that gives its sender a certain variant.",
     "reload": "Replace the workers one by one, so that they run new code.",
     "schema": "Print the JSON Schema of documents, for editors.",
 }
