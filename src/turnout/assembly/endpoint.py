@@ -49,9 +49,10 @@ class Split:
         stand_in: Reads what stands in for a missing unit; None where nothing does.
         tally: Its counters.
         routes: Variant to route; empty outside of the first group.
+        plain: Whether the unit and the attributes are all that it looks at.
     """
 
-    __slots__ = ("allocation", "header", "layer", "name", "phase", "rollout", "routes", "stand_in", "tally")
+    __slots__ = ("allocation", "header", "layer", "name", "phase", "plain", "rollout", "routes", "stand_in", "tally")
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class Split:
         self.stand_in = stand_in
         self.tally = tally
         self.routes: dict[str, Route] = {}
+        self.plain = header is None and stand_in is None
 
     def assign(
         self,
@@ -84,6 +86,8 @@ class Split:
         Raises:
             InputError: What stands in for the unit is of the wrong type or too long.
         """
+        if self.plain and override is None:
+            return assignment.assign(unit, self.allocation, request_id=request.id, attributes=attributes)
         if unit is None and self.stand_in is not None:
             name, read = self.stand_in
             attributes = {**(attributes or {}), name: read(request)}
@@ -98,11 +102,11 @@ class Split:
         )
 
     def exposes(self, assigned: assignment.Assignment) -> bool:
-        """Whether an assignment is an exposure; a rollout compares its canary with its control, and logs nobody else.
+        """Whether an assignment of a rollout is an exposure: it compares canary and control, and logs nobody else.
 
         Units leave `rest` with every step. Logged, they would be units that were seen in two variants.
         """
-        return not self.rollout or (assigned.reason in assignment.ANALYSED and assigned.variant != allocations.REST)
+        return assigned.reason in assignment.ANALYSED and assigned.variant != allocations.REST
 
 
 class Route:
@@ -192,6 +196,7 @@ class Endpoint:
         self.description = description
         self.unit_type = subject.unit
         self.nothing = Choice(control)
+        self._only = self.groups[0][0] if len(self.splits) == 1 else None
         self._override_key = subject.override_key
         self._read_unit = reading.UnitReader(subject.unit) if subject.unit else None
         self._read = reading.SubjectReader(subject.unit, subject.attributes) if subject.attributes else None
@@ -214,8 +219,11 @@ class Endpoint:
             unit = self._read_unit(request) if self._read_unit is not None else None
         if not self.groups:
             return Choice(self.control, unit or "")
-        signed = request.header(overrides.HEADER)
-        override = overrides.verify(signed, self._override_key, now=request.ts) if signed is not None else None
+        override = self._override(request) if self._override_key is not None else None
+        split = self._only
+        if split is not None:
+            assigned = split.assign(request, unit, attributes, override)
+            return Choice(split.routes[assigned.variant], assigned.unit, assigned, (), attributes)
         split, assigned = _claimed(self.groups[0], request, unit, attributes, override)
         route = split.routes[assigned.variant]
         if len(self.groups) == 1:
@@ -223,6 +231,11 @@ class Endpoint:
         also = tuple(_claimed(group, request, unit, attributes, override) for group in self.groups[1:])
         picks = tuple([(other.name, chosen.variant) for other, chosen in also])
         return Choice(route.laid[picks], assigned.unit, assigned, also, attributes)
+
+
+    def _override(self, request: Incoming) -> overrides.Override | None:
+        signed = request.header(overrides.HEADER)
+        return None if signed is None else overrides.verify(signed, self._override_key, now=request.ts)
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):

@@ -98,8 +98,10 @@ class Visit(msgspec.Struct, gc=False):
     ) -> None:
         journal, request = self.journal, self.request
         split.tally.assigned(assigned.reason)
+        if split.rollout and not split.exposes(assigned):
+            return
         who = assigned.unit or request.id
-        if not split.exposes(assigned) or not journal.exposures.first(split.name, split.phase, who, request.ts):
+        if not journal.exposures.first(split.name, split.phase, who, request.ts):
             return
         split.tally.exposed(assigned.variant)
         taken = journal.events.append(
