@@ -126,10 +126,19 @@ def test_an_open_circuit_takes_it_back_without_waiting_for_the_next_look() -> No
     made = world.World(world.document(world.QUICK + ", look: 1h"))
     steering = made.steering()
     made.run(60, steering)
-    assert made.standing.state == "ramping"
-    made.hard = "'canary' is not asked since it failed 5 times in a row on w0"
+    assert made.path == [("ramping", 0.25)]
+    made.break_down("'canary' is not asked since it failed 5 times in a row")
     made.run(1, steering, every_s=1)
-    assert (made.standing.state, made.standing.note) == ("rolled_back", made.hard)
+    assert made.standing.state == "rolled_back"
+    assert made.standing.note == "'canary' is not asked since it failed 5 times in a row (box)"
+
+
+def test_a_circuit_of_an_earlier_revision_takes_nothing_back() -> None:
+    made = world.World(world.document())
+    made.break_down("an old story")
+    steering = made.steering()
+    made.run(30, steering)
+    assert made.path == [("ramping", 0.25)]
 
 
 def test_workers_that_lag_behind_stop_the_next_step_but_not_the_way_back() -> None:
@@ -139,7 +148,7 @@ def test_workers_that_lag_behind_stop_the_next_step_but_not_the_way_back() -> No
     made.lagging = True
     made.run(150, steering)
     assert made.path == [("ramping", 0.25)]
-    made.hard = "circuit open"
+    made.break_down("circuit open")
     made.run(10, steering)
     assert made.path[-1] == ("rolled_back", 0.0)
 
@@ -186,19 +195,19 @@ def test_only_one_controller_of_a_fleet_acts_and_another_takes_over() -> None:
     made = world.World(world.document())
     one, other = made.steering("one"), made.steering("other")
     made.traffic(1)
-    assert one.act(made.content, made.fleet)
-    assert other.act(made.content, made.fleet) == []
+    assert one.act(made.content, made.everywhere)
+    assert other.act(made.content, made.everywhere) == []
     made.now += 14
-    assert other.act(made.content, made.fleet) == [], "the lease of 15 s still holds"
+    assert other.act(made.content, made.everywhere) == [], "the lease of 15 s still holds"
     made.now += 2
-    assert other.act(made.content, made.fleet)
-    assert one.act(made.content, made.fleet) == []
+    assert other.act(made.content, made.everywhere)
+    assert one.act(made.content, made.everywhere) == []
 
 
 def test_two_that_act_at_once_write_one_overlay() -> None:
     """A lease can be lost without notice; the overlay's number stands behind it."""
     made = world.World(world.document())
-    content, fleet = made.content, made.fleet
+    content, everywhere = made.content, made.everywhere
 
     class Raced:
         """Somebody else writes just before each proposal."""
@@ -213,7 +222,7 @@ def test_two_that_act_at_once_write_one_overlay() -> None:
     steering = made.steering()
     steering._control = Raced()  # type: ignore[assignment]  # the store is what is raced here
     made.now += 10
-    assert steering.act(content, fleet) == []
+    assert steering.act(content, everywhere) == []
     assert made.standing.paused, "the person's command stands"
 
 

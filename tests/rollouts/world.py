@@ -10,7 +10,7 @@ from itertools import count
 
 from turnout.events import Event, Exposure, Outcome, Prediction
 from turnout.experiments import allocations, assignment, phases
-from turnout.rollouts import controller, progress, records
+from turnout.rollouts import controller, failures, progress, records
 from turnout.spec import snapshot, stages
 from turnout.stores import catalog
 
@@ -80,7 +80,6 @@ class World:
         self.kept = kept or {}
         self.users, self.per_s = users, per_s
         self._met: set[str] = set()
-        self.hard = ""
         self.lagging = False
         self.events = catalog.open_store("memory:world")
         self.control = catalog.open_control("memory:world")
@@ -102,9 +101,20 @@ class World:
         return self._admitted[2]
 
     @property
-    def fleet(self) -> controller.Fleet:
-        return controller.Fleet(
-            revision="" if self.lagging else self.content.revision, failures={"next": self.hard} if self.hard else {}
+    def everywhere(self) -> str:
+        """The revision that all workers serve."""
+        return "" if self.lagging else self.content.revision
+
+    def break_down(self, reason: str) -> None:
+        """A circuit opens on some server."""
+        failures.write(
+            self.control,
+            rollout="next",
+            phase=self.phase,
+            revision=self.content.revision,
+            reason=reason,
+            host="box",
+            now=self.now,
         )
 
     @property
@@ -203,4 +213,4 @@ class World:
         until = self.now + seconds
         while self.now < until:
             self.traffic(every_s)
-            steering.act(self.content, self.fleet)
+            steering.act(self.content, self.everywhere)

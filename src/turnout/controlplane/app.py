@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from turnout.controlplane import duties, overlays, presence
+from turnout.controlplane import duties, overlays, presence, steering
 from turnout.errors import TurnoutError
 from turnout.transport import control
 
@@ -77,7 +77,7 @@ async def _last_word(duty: duties.Duty) -> None:
 def duties_of(context: duties.Context) -> list[duties.Duty]:
     """All duties of a server."""
     made: list[duties.Duty] = [overlays.Overlays(context), presence.Presence(context), presence.History(context)]
-    return made
+    return [*made, steering.Steering(context)]
 
 
 async def run(settings: duties.Settings, control_fd: int) -> None:

@@ -10,13 +10,13 @@ Run by `controlplane/steering.py`, blocking, outside of any event loop. The cloc
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
 
 from turnout.experiments import phases
-from turnout.rollouts import commands, evidence, progress, records, sight, states
+from turnout.rollouts import commands, evidence, failures, progress, records, sight, states
 from turnout.spec import document, snapshot, traffic
 from turnout.stores import control
 
@@ -33,18 +33,6 @@ SETTLING: Final = ("pending", "promoting")
 """States that only wait for every worker to follow; they are looked at oftener."""
 
 SETTLING_S: Final = 1.0
-
-
-class Fleet(Struct, frozen=True, kw_only=True):
-    """What is known of the servers.
-
-    Attributes:
-        revision: What every worker of every server serves; "" while they differ, or one of them is not known.
-        failures: Rollout to a hard failure of its new side, in words.
-    """
-
-    revision: str = ""
-    failures: Mapping[str, str] = {}
 
 
 class Turn(Struct, frozen=True, kw_only=True):
@@ -85,12 +73,14 @@ class Controller:
         self._due: dict[tuple[str, str], float] = {}
         self._recorded: dict[tuple[str, str], float] = {}
         self._failures: dict[str, str] = {}
+        self._until = 0.0
 
-    def act(self, content: snapshot.Snapshot, fleet: Fleet) -> list[Turn]:
+    def act(self, content: snapshot.Snapshot, everywhere: str) -> list[Turn]:
         """Make the looks that are due.
 
         Args:
             content: The document in force here, with its overlay.
+            everywhere: The revision that every worker of every server serves; "" while they differ.
 
         Raises:
             StoreError: The store gave no answer; nothing was decided for the rollout in question or those after it.
@@ -100,22 +90,29 @@ class Controller:
         newest = self._control.overlay()
         if not rollouts and not (newest and progress.rollouts_of(newest.content)):
             return []
-        if not self._control.lease(LEASE, self._holder, now + self._lease_s, now):
+        if not self._holds(now):
             self._due.clear()
             return []
-        if newest is not None and fleet.revision == content.revision:
+        if newest is not None and everywhere == content.revision:
             self._forget_deleted(content.document, newest, now)
         made = []
         for name in rollouts:
             phase = phases.of_rollout(name, content.document, written=content.written, digests=content.digests)
-            failure = fleet.failures.get(name, "")
+            failure = failures.standing(self._control, rollout=name, phase=phase, revision=content.revision)
             news = failure != self._failures.get(name, "")
             if news or now >= self._due.get((name, phase), 0.0):
                 self._failures[name] = failure
-                made.extend(self._look(name, phase, content, fleet))
+                made.extend(self._look(name, phase, content, everywhere))
         return made
 
-    def _look(self, name: str, phase: str, content: snapshot.Snapshot, fleet: Fleet) -> list[Turn]:
+    def _holds(self, now: float) -> bool:
+        """Whether this controller may act; the lease is extended when half of it is over."""
+        if now >= self._until - self._lease_s / 2:
+            until = now + self._lease_s
+            self._until = until if self._control.lease(LEASE, self._holder, until, now) else 0.0
+        return self._until > now
+
+    def _look(self, name: str, phase: str, content: snapshot.Snapshot, everywhere: str) -> list[Turn]:
         """Look at one rollout; nothing when it has ended, or was written by somebody else meanwhile."""
         now, spec = self._clock(), content.document.rollouts[name]
         newest = self._control.overlay()
@@ -126,8 +123,8 @@ class Controller:
             return []
         unit = content.document.endpoints[spec.endpoint].unit
         view = sight.Sight(self._events, name, spec, now_at, by_request=unit is None, now=now)
-        follows = fleet.revision == content.revision and _in_force(spec, phase) == now_at
-        seen = self._seen(view, fleet.failures.get(name, ""), converged=follows)
+        follows = everywhere == content.revision and _in_force(spec, phase) == now_at
+        seen = self._seen(view, self._failures.get(name, ""), converged=follows)
         move = states.step(now_at, seen, spec, now)
         number = newest.number if newest else 0
         if move.progress is not now_at:

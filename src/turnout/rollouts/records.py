@@ -15,6 +15,7 @@ from turnout.stores import control
 LOOK = "look"
 MOVE = "move"
 HAND = "hand"
+FAILURE = "failure"
 
 
 class Record(Struct, frozen=True, kw_only=True):

@@ -37,6 +37,21 @@ def _experiments(endpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _circuits(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Circuits by name; one that is open on any worker is open, for that worker's cause.
+
+    >>> _circuits({"new": {"open": False, "total": 1}}, {"new": {"open": True, "total": 5, "cause": "it failed"}})
+    {'new': {'open': True, 'total': 6, 'cause': 'it failed'}}
+    """
+    merged = {name: dict(told) for name, told in one.items()}
+    for name, told in other.items():
+        known = merged.get(name)
+        total = told.get("total", 0) + (known.get("total", 0) if known else 0)
+        first = known if known and (known.get("open") or not told.get("open")) else dict(told)
+        merged[name] = first | {"total": total}
+    return merged
+
+
 def _by_name(tables: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
     merged: dict[str, dict[str, Any]] = {}
     for table in tables:
@@ -54,5 +69,7 @@ def _add(into: dict[str, Any], entry: Mapping[str, Any]) -> None:
             into[key] = into.get(key, 0) + value
         elif key == "state" and into.get(key) == FINE:
             into[key] = value
+        elif key == "circuits":
+            into[key] = _circuits(into.get(key) or {}, value)
         else:
             into.setdefault(key, value)
