@@ -281,3 +281,9 @@ def load() -> Callable[..., contextlib.AbstractAsyncContextManager[Load]]:
 @pytest.fixture
 def write_document() -> Callable[..., str]:
     return document
+
+
+@pytest.fixture(name="ask")
+def ask_fixture() -> Callable[..., Any]:
+    """One request on a connection that stays open."""
+    return ask

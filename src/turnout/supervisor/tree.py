@@ -180,6 +180,7 @@ class Tree:
         _, files, _ = await asyncio.gather(workers.start(), self._read(), self._fleets_overlay())
         await self._first(workers, files)
         await workers.ready()
+        status = await self.status()
         self._claim.note(
             statefolder.Running(
                 pid=os.getpid(),
@@ -192,7 +193,7 @@ class Tree:
             )
         )
         if self._on_ready is not None:
-            self._on_ready(await self.status())
+            self._on_ready(status)
         self._keep(self.recorder)
         if not joins:
             self._keep(self.control_plane)
