@@ -1,6 +1,7 @@
 """How long an experiment takes, and what waiting for an always-valid answer costs."""
 
 import math
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -50,6 +51,8 @@ def test_an_audience_that_is_used_up_never_suffices() -> None:
     found = duration.runtime(saturating(14), 12_000)
     assert found.latest is None
     assert found.earliest is not None
+    stopped = duration.runtime([100, 200, 300, 400, 410, 410, 410], 450)
+    assert stopped.latest is None
     enough = duration.runtime(saturating(7), 9500)  # reached on day 15
     assert enough.basis == "extrapolated"
     assert enough.earliest is not None
@@ -65,6 +68,7 @@ def test_an_audience_that_is_used_up_never_suffices() -> None:
         pytest.param([100], 1000, id="one day"),
         pytest.param([0, 0, 0], 10, id="nobody"),
         pytest.param([100, 100, 100], 1000, id="nobody new"),
+        pytest.param([0, 100, 100, 150, 150, 150, 150, 150, 150, 150, 150, 150], 1000, id="nobody new lately"),
         pytest.param(heaps(10, 1.0), 31_000, id="more than three times the data"),
     ],
 )
@@ -94,12 +98,19 @@ def test_looking_every_day_costs_units() -> None:
     fixed = power.units_needed(0.01, 0.09, 0.09)
     always = power.units_needed(0.01, 0.09, 0.09, power.Aim(horizon="always"))
     assert 1.8 < always.total / fixed.total < 2.0
-    # N* far from the end costs more still, and the answer is consistent with itself
-    aim = power.Aim(horizon="always", tightest_at=2000.0)
-    early = power.units_needed(0.01, 0.09, 0.09, aim)
-    assert early.total > always.total
-    assert power.power(0.01, early, 0.09, 0.09, aim) == pytest.approx(0.8, abs=1e-6)
-    assert power.mde(early.treatment, early.control, 0.09, 0.09, aim) == pytest.approx(0.01, rel=1e-6)
+
+
+@pytest.mark.parametrize("tightest_at", [500.0, 50_000.0, 1e8])
+@pytest.mark.parametrize("sides", [1, 2])
+def test_an_interval_tightest_elsewhere_costs_more(tightest_at: float, sides: Literal[1, 2]) -> None:
+    at_end = power.units_needed(0.01, 0.09, 0.09, power.Aim(horizon="always", sides=sides))
+    aim = power.Aim(horizon="always", tightest_at=tightest_at, sides=sides)
+    elsewhere = power.units_needed(0.01, 0.09, 0.09, aim)
+    assert elsewhere.control > at_end.control
+    assert power.power(0.01, elsewhere, 0.09, 0.09, aim) == pytest.approx(0.8, abs=1e-6)
+    assert power.mde(elsewhere.treatment, elsewhere.control, 0.09, 0.09, aim) == pytest.approx(0.01, rel=1e-6)
+    proportions = power.units_of_proportions(0.11, 0.1, aim)
+    assert power.power_of_proportions(0.11, 0.1, proportions.control, aim) == pytest.approx(0.8, abs=1e-6)
 
 
 def test_a_guardrail_asks_one_question_so_it_needs_fewer_units() -> None:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from turnout.experiments import comparisons, estimates, guardrails, ratio_checks, samples, sequences, statistics
+from turnout.experiments import (
+    comparisons,
+    distributions,
+    estimates,
+    guardrails,
+    ratio_checks,
+    samples,
+    sequences,
+    statistics,
+)
 from turnout.experiments.samples import Buckets, Estimate, Moments
 
 counts = st.integers(0, 10**6)
@@ -244,6 +253,19 @@ def test_a_share_without_events_has_no_interval_of_its_own() -> None:
     assert found is not None
     half = statistics.t_quantile(0.975, 2) * math.sqrt(noisy.v)
     assert (found.low, found.high) == pytest.approx((noisy.m - half, noisy.m + half))
+
+
+def test_too_few_units_have_no_estimate() -> None:
+    assert estimates.estimate("conversion", samples.NOTHING) is None
+    assert estimates.estimate("ratio", Moments(n=5, y=0, yy=0)) is None
+    assert estimates.estimate("quantile", samples.Ranked(n=1, low=1.0, value=1.0, high=1.0)) is None
+    assert distributions.t_quantile(0.975, math.inf) == distributions.normal_quantile(0.975)
+
+
+def test_values_that_do_not_vary_have_no_sequence() -> None:
+    same = estimates.estimate("mean", Moments(n=200, y=200, yy=200))
+    assert same is not None
+    assert sequences.compare(same, same, tightest_at=400) is None
 
 
 def test_a_covariate_that_says_nothing_changes_nothing() -> None:

@@ -179,13 +179,17 @@ class _OfThreshold(Protocol):
 
 def _scaled(aim: Aim, units: _OfThreshold) -> float:
     """Units of control, where the threshold may depend on the units of both."""
-    n = units(_threshold(aim, 1.0 if aim.tightest_at is None else aim.tightest_at))
-    if aim.horizon == "always" and aim.tightest_at is not None:
-        for _ in range(200):
-            before, n = n, units(_threshold(aim, n * (1 + aim.treatment_ratio)))
-            if abs(n - before) <= 1e-9 * n:
-                break
-    return n
+    if aim.horizon == "fixed" or aim.tightest_at is None:
+        return units(_threshold(aim, 1.0))  # at its own end a sequence has the same width for every plan
+
+    def excess(n: float) -> float:
+        return n - units(_threshold(aim, n * (1 + aim.treatment_ratio)))
+
+    low = units(_threshold(structs.replace(aim, tightest_at=None), 1.0))  # no other plan's is narrower
+    high = 2 * low
+    while excess(high) < 0:
+        high *= 2
+    return float(optimize.brentq(excess, 0.999 * low, high, rtol=1e-12))
 
 
 def _one_sided(aim: Aim) -> Aim:
