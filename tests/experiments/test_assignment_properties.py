@@ -59,6 +59,22 @@ def test_units_move_only_in_the_direction_of_the_ratio(before: tuple[float, ...]
             assert new > w.get(target, 0) / w[source]
 
 
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(before=weights, after=weights)
+def test_any_change_of_weights_moves_what_the_closed_form_says(
+    before: tuple[float, ...], after: tuple[float, ...]
+) -> None:
+    w, v = dict(zip(NAMES, before, strict=False)), dict(zip(NAMES, after, strict=False))
+    units = 4000
+    pairs = list(zip(variants(before, units=units), variants(after, units=units), strict=True))
+    for source in w:
+        for target in v:
+            if source != target:
+                flow = movement.flow(w, v, source, target)
+                spread = 5.5 * math.sqrt(units * flow * (1 - flow))
+                assert abs(pairs.count((source, target)) - units * flow) <= spread + 1, (source, target)
+
+
 @given(before=weights, after=weights)
 def test_flows_sum_to_what_moves_and_stay_in_their_bounds(before: tuple[float, ...], after: tuple[float, ...]) -> None:
     w, v = dict(zip(NAMES, before, strict=False)), dict(zip(NAMES, after, strict=False))

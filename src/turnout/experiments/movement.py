@@ -1,8 +1,8 @@
 """Which units a change of weights moves, from the weights alone.
 
-No command shows it yet: the tests hold assignment to it, and docs/experiments.md takes its
-numbers from it. Pure, standard library only. Units move between two variants only in the
-direction in which the ratio of their weights moves.
+`turnout diff` shows it (`reports/journeys` calls it for algorithm v1), the tests hold assignment
+to it, and docs/experiments.md takes its numbers from it. Pure, standard library only. Units move
+between two variants only in the direction in which the ratio of their weights moves.
 
 Source: R. Moulton, Y. Jiang, "Maximally Consistent Sampling and the Jaccard Index of
 Probability Distributions", ICDM 2018, arXiv 1809.04052.
