@@ -94,6 +94,25 @@ def test_an_override_elsewhere_does_not_cross_a_unit(store: base.EventStore, put
     assert store.exposed("structure", PHASE).units == {"a": 1}
 
 
+def test_the_units_of_a_phase_can_be_listed(store: base.EventStore, put: Put) -> None:
+    put(
+        exposure("u2", "a", attributes={"country": "KR"}),
+        exposure("u2", "a", ts=200.0, attributes={"country": "KR"}),
+        exposure("u1", "b", reason="NOT_IN_RAMP"),
+        exposure("", "a", reason="NO_UNIT"),
+        exposure("r1", "a", unit_type="request_id"),
+        exposure("u3", "a", phase=OTHER_PHASE),
+    )
+
+    seen = [
+        base.SeenUnit(unit="u1", attributes="{}"),
+        base.SeenUnit(unit="u2", attributes='{"country":"KR"}'),
+    ]
+    assert store.units("structure", PHASE, 10) == seen
+    assert store.units("structure", PHASE, 1) == seen[:1]
+    assert store.units("nobody", PHASE, 10) == []
+
+
 # -- metrics
 
 

@@ -210,6 +210,11 @@ class Answers(abc.ABC):
         found = self._rows(text, experiment=experiment, phase=phase, bucket_s=bucket_s, as_of=FOREVER)
         return [base.ExposureDay(bucket=int(bucket), variant=variant, units=units) for bucket, variant, units in found]
 
+    def units(self, experiment: str, phase: str, limit: int) -> list[base.SeenUnit]:
+        """See `base.EventStore.units`."""
+        found = self._rows(queries.SEEN_UNITS, experiment=experiment, phase=phase, at_most=limit)
+        return [base.SeenUnit(unit=unit, attributes=attributes) for unit, attributes in found]
+
     def comparisons(self, shadow: str, since: float = 0.0) -> base.Compared:
         """See `base.EventStore.comparisons`."""
         found = self._rows(queries.COMPARED, shadow=shadow, since=since)

@@ -252,6 +252,17 @@ class ExposureDay(Struct, frozen=True, kw_only=True):
     units: int
 
 
+class SeenUnit(Struct, frozen=True, kw_only=True):
+    """One unit of the exposure log.
+
+    Attributes:
+        attributes: What targeting saw in one of its exposures, as a JSON object.
+    """
+
+    unit: str
+    attributes: str
+
+
 class Compared(Struct, frozen=True, kw_only=True):
     """What a shadow did beside the answers that callers got.
 
@@ -429,6 +440,9 @@ class EventStore(Protocol):
 
     def exposure_days(self, experiment: str, phase: str, bucket_s: float = DAY_S) -> list[ExposureDay]:
         """New units by bucket and variant, in that order."""
+
+    def units(self, experiment: str, phase: str, limit: int) -> list[SeenUnit]:
+        """The first units of a phase in their own order, whatever the reason; request ids are none."""
 
     def comparisons(self, shadow: str, since: float = 0.0) -> Compared:
         """What a shadow did since then."""

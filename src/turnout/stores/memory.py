@@ -217,6 +217,15 @@ class MemoryStore:
             for (bucket, variant), units in sorted(counts.items())
         ]
 
+    def units(self, experiment: str, phase: str, limit: int) -> list[base.SeenUnit]:
+        """See `base.EventStore.units`."""
+        found: dict[str, str] = {}
+        for event in self._exposures.values():
+            if (event.experiment, event.phase) == (experiment, phase) and event.unit_type != "request_id":
+                attributes = msgspec.json.encode(event.attributes).decode()
+                found[event.unit] = max(found.get(event.unit, ""), attributes)
+        return [base.SeenUnit(unit=unit, attributes=found[unit]) for unit in sorted(found) if unit][:limit]
+
     def comparisons(self, shadow: str, since: float = 0.0) -> base.Compared:
         """See `base.EventStore.comparisons`."""
         runs = [run for run in self._comparisons.values() if run.shadow == shadow and run.ts >= since]

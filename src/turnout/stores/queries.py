@@ -226,6 +226,12 @@ SELECT first, last, COUNT(*) FROM (
 ) per_unit GROUP BY first, last
 """  # noqa: S608
 
+SEEN_UNITS = """
+SELECT unit, MAX(attributes) FROM exposures
+WHERE experiment = :experiment AND phase = :phase AND unit <> '' AND unit_type <> 'request_id'
+GROUP BY unit ORDER BY unit LIMIT :at_most
+"""
+
 REASONS = """
 SELECT reason, COUNT(DISTINCT CASE WHEN unit = '' THEN request_id ELSE unit END) FROM exposures
 WHERE experiment = :experiment AND phase = :phase GROUP BY reason
