@@ -15,7 +15,7 @@ DAY = 86_400.0
 START = 1_699_920_000.0
 """A midnight, UTC."""
 
-BATCH = 500
+BATCH = 4_000
 
 TEXT = """\
 models:

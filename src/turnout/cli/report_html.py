@@ -151,7 +151,7 @@ def _fact_rows(report: tables.Report) -> Iterator[tuple[str, str, str, float | N
 
 def _variant(name: str, report: tables.Report, colors: Colors) -> Cell:
     control = element("span", " control", class_="soft") if name == report.control else None
-    return Cell(markup.joined([element("i", "", class_=f"key v{colors.get(name, 0)}"), name, control]), "left")
+    return Cell(element("span", element("i", "", class_=f"key v{colors.get(name, 0)}"), name, control), "left")
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> markup.Markup:
@@ -317,6 +317,8 @@ def _guardrails(report: tables.Report, colors: Colors) -> markup.Markup | None:
     if not report.guardrails:
         return None
     sub = "Harm with its one-sided bounds. Safe: surely below the margin (dashed). Inconclusive is not safe."
+    if not any(each.harm is not None for metric in report.guardrails for each in metric.comparisons):
+        return _card("Guardrails", sub, element("p", report.hidden, class_="hidden-note"))
     rows = []
     for metric in report.guardrails:
         values = {each.variant: each for each in metric.estimates}

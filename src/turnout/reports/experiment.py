@@ -149,13 +149,17 @@ class _Reader:
         self.spec = spec
         self.span = span
         self.current = current
+        self.flow = self._flow()
 
     def bare(
         self, admitted: snapshot.Snapshot, found: base.Phase | None, seen: Sequence[base.Phase], known: Known
     ) -> tables.Report:
         """The report without metrics."""
         exposed = self.store.exposed(self.span.experiment, self.span.phase)
-        ratio, expected = self._sample_ratio(exposed.units)
+        units = exposed.units
+        if found is not None and found.last_ts > self.span.now:  # of a past moment, to the period
+            units = {name: sum(by_time.values()) for name, by_time in self.flow.items()}
+        ratio, expected = self._sample_ratio(units)
         return tables.Report(
             experiment=self.span.experiment,
             endpoint=self.spec.endpoint,
@@ -172,8 +176,8 @@ class _Reader:
             first_ts=found.first_ts if found else None,
             last_ts=found.last_ts if found else None,
             builds=found.builds if found else (),
-            variants=self._variants(exposed.units, expected),
-            units=sum(exposed.units.values()),
+            variants=self._variants(units, expected),
+            units=sum(units.values()),
             crossed=exposed.crossed,
             reasons=dict(exposed.reasons),
             sample_ratio=ratio,
@@ -191,13 +195,12 @@ class _Reader:
 
     def measured(self, made: tables.Report) -> tables.Report:
         """The report with its metrics, each read once, and the plan's progress."""
-        units = self._flow()
         read: list[Read] = [
-            (name, role, spec, evidence.read(self.store, spec, self.span, units))
+            (name, role, spec, evidence.read(self.store, spec, self.span, self.flow))
             for name, role, spec in declared(self.spec.metrics)
         ]
         plan = self._progress(made, [found for _, role, _, found in read if role != "secondary"])
-        made = msgspec.structs.replace(made, plan=plan, flow=flow(units, self.span.bucket_s))
+        made = msgspec.structs.replace(made, plan=plan, flow=flow(self.flow, self.span.bucket_s))
         if made.sample_ratio is not None:
             made = msgspec.structs.replace(made, sample_ratio=_final(made.sample_ratio, plan))
         terms = self._terms(plan, sum(role == "guardrail" for _, role, _, _ in read))

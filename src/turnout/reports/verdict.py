@@ -179,19 +179,18 @@ def _reasons(made: tables.Report, kind: tables.Outcome, variant: str, found: Seq
 
 
 def _about(made: tables.Report, name: str) -> Iterable[str]:
+    harms = [(metric, each.harm) for metric in made.guardrails if (each := _against(metric, name)) is not None]
+    judged = [(metric, harm) for metric, harm in harms if harm is not None]
+    yield from (_harm(name, metric, harm) for metric, harm in judged if harm.state == "harmful")
     yield from needs.primary_words(made, name)
-    for metric in made.guardrails:
-        compared = _against(metric, name)
-        if compared is None or compared.harm is None:
-            continue
-        harm = compared.harm
-        margin = wording.change(harm.margin, metric.scale, sign=False)
-        if harm.state == "harmful":
-            least = wording.change(harm.low, metric.scale, sign=False)
-            yield f"{name}, {metric.label}: worse by {least} at least, beyond the margin of {margin}."
-        elif harm.state == "inconclusive":
-            high = wording.change(harm.high, metric.scale, sign=False)
-            most = "nothing is known yet" if harm.high is None else f"worse by up to {high}"
-            yield f"{name}, {metric.label}: {most}, not surely within the margin of {margin}."
-        else:
-            yield f"{name}, {metric.label}: surely within the margin of {margin}."
+    yield from (_harm(name, metric, harm) for metric, harm in judged if harm.state != "harmful")
+
+
+def _harm(name: str, metric: tables.MetricTable, harm: tables.Harm) -> str:
+    margin, low, high = (wording.change(each, metric.scale, sign=False) for each in (harm.margin, harm.low, harm.high))
+    if harm.state == "harmful":
+        return f"{name}, {metric.label}: worse by {low} at least, beyond the margin of {margin}."
+    if harm.state == "safe":
+        return f"{name}, {metric.label}: surely within the margin of {margin}."
+    most = "nothing is known yet" if harm.high is None else f"worse by up to {high}"
+    return f"{name}, {metric.label}: {most}, not surely within the margin of {margin}."
