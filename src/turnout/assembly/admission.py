@@ -73,9 +73,9 @@ async def _verdict(
     endpoints = tuple(sorted(found.document.endpoints))
     if load:
         try:
-            await building.build(found, user_code=user_code, loaded=loaded, registry=telemetry.Registry())
+            built = await building.build(found, user_code=user_code, loaded=loaded, registry=telemetry.Registry())
         except DocumentError as error:
             return Verdict(stage, found.revision, error.errors, found.warnings, endpoints)
-        return Verdict(stage, found.revision, (), found.warnings, endpoints)
+        return Verdict(stage, found.revision, (), built.warnings, endpoints)
     _, errors = targeting.compiled(found.document)
     return Verdict(stage, found.revision, tuple(map(found.located, errors)), found.warnings, endpoints)

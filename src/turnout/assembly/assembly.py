@@ -6,10 +6,11 @@ Made by `building`, swapped by the gateway's Home, read by `dispatch`.
 """
 
 import asyncio
+from collections.abc import Iterable
 from functools import cached_property
 
 from turnout.assembly import endpoint
-from turnout.errors import NotFoundError, did_you_mean
+from turnout.errors import NotFoundError, SpecError, did_you_mean
 from turnout.models import host
 from turnout.spec import snapshot
 
@@ -24,6 +25,7 @@ class Assembly:
         endpoints: By name.
         hosts: Loaded models by alias.
         identities: Identity of each loaded model by alias, for the pool.
+        warnings: What is legal, but hardly meant: the snapshot's, and what only code can tell.
         in_flight: Requests that run on this assembly now.
     """
 
@@ -35,6 +37,7 @@ class Assembly:
         endpoints: dict[str, endpoint.Endpoint],
         hosts: dict[str, host.Host],
         identities: dict[str, str],
+        warnings: Iterable[SpecError] = (),
     ) -> None:
         self.snapshot = document
         self.revision = document.short
@@ -42,6 +45,7 @@ class Assembly:
         self.endpoints = endpoints
         self.hosts = hosts
         self.identities = identities
+        self.warnings = tuple(warnings)
         self.in_flight = 0
         self._idle: asyncio.Event | None = None
 

@@ -90,6 +90,7 @@ class _Builder:
             endpoints={name: each for name, each in endpoints.items() if each is not None},
             hosts=self.hosts,
             identities=self.identities,
+            warnings=[*self.snapshot.warnings, *map(self.snapshot.located, self.noted.warnings)],
         )
 
     async def undo(self) -> None:
@@ -246,5 +247,5 @@ def summary(built: assembly.Assembly) -> dict[str, Any]:
     return {
         "endpoints": {name: describe(each) for name, each in sorted(built.endpoints.items())},
         "models": {alias: loaded.version for alias, loaded in sorted(built.hosts.items())},
-        "warnings": [str(warning) for warning in built.snapshot.warnings],
+        "warnings": [str(warning) for warning in built.warnings],
     }

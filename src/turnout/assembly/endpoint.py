@@ -232,7 +232,6 @@ class Endpoint:
         picks = tuple([(other.name, chosen.variant) for other, chosen in also])
         return Choice(route.laid[picks], assigned.unit, assigned, also, attributes)
 
-
     def _override(self, request: Incoming) -> overrides.Override | None:
         signed = request.header(overrides.HEADER)
         return None if signed is None else overrides.verify(signed, self._override_key, now=request.ts)

@@ -176,7 +176,8 @@ def _at(found: Any, keys: tuple[str, ...]) -> Any:
 
 
 def _field(key: str) -> str:
-    return f"f_{key}" if not key.isidentifier() else key
+    """A key as an attribute: itself where Python allows that, as "user-id" is not."""
+    return key if key.isidentifier() else f"f_{key.encode().hex()}"
 
 
 def _probe(paths: list[tuple[str, ...]]) -> Any:

@@ -1,4 +1,4 @@
-"""The errors of one document, collected while it is made runnable, each under its key path.
+"""The errors and warnings of one document, collected while it is made runnable, each under its key path.
 
 Used by `building`, `binder` and `routing`.
 """
@@ -11,10 +11,12 @@ class Refusals:
 
     Attributes:
         errors: In the order in which they were found; the same one at the same place once.
+        warnings: What is legal, but hardly meant.
     """
 
     def __init__(self) -> None:
         self.errors: list[SpecError] = []
+        self.warnings: list[SpecError] = []
         self._known: set[tuple[str, str]] = set()
 
     def note(self, path: str, error: TurnoutError) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from turnout import telemetry
-from turnout.assembly import binder, circuit, endpoint, meter, reading, refusals, variants
+from turnout.assembly import binder, circuit, doubts, endpoint, meter, reading, refusals, variants
 from turnout.errors import SpecError
 from turnout.experiments import allocations, phases
 from turnout.expressions import catalog
@@ -80,6 +80,7 @@ class Routing:
             return None
         contract = own or control.pipeline
         self._same_contract(contract)
+        self._tools.noted.warnings += doubts.doubts(self._name, spec, contract)
         return endpoint.Endpoint(
             self._name,
             deadline_s=spec.deadline_s,
