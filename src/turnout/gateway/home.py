@@ -286,5 +286,5 @@ class Home:
         if current is not None:
             base["models"] = {alias: host.stats() for alias, host in sorted(current.hosts.items())}
             base["endpoints"] = {name: building.describe(each) for name, each in sorted(current.endpoints.items())}
-            base["warnings"] = control.problems(*current.snapshot.warnings)
+            base["warnings"] = control.problems(*current.warnings)
         return base
