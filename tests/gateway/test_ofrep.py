@@ -283,6 +283,24 @@ def test_what_targeting_lacks_is_told(client: httpx.Client) -> None:
     assert reasons == {None, "country"}
 
 
+def test_at_the_endpoint_what_targeting_lacks_is_counted(client: httpx.Client) -> None:
+    def counted() -> dict[str, float]:
+        found = {}
+        for line in client.get("/metrics").text.splitlines():
+            if line.startswith("turnout_attributes_missing_total{"):
+                labels, _, value = line.partition("} ")
+                found[labels.partition("{")[2]] = float(value)
+        return found
+
+    before = counted()
+    for unit in UNITS:
+        client.post("/v1/endpoints/reply", json={"user_id": unit})
+    grown = {labels: value - before.get(labels, 0) for labels, value in counted().items()}
+    assert set(grown) == {'experiment="words",attribute="country"', 'experiment="rest",attribute="plan"'}
+    assert all(value > 0 for value in grown.values())
+    assert sum(grown.values()) <= len(UNITS)
+
+
 def test_headers_count_as_they_do_at_the_endpoint(client: httpx.Client) -> None:
     found = flag(client, "named", {"X-Variant": "new"}, targetingKey="u")
     assert (found["value"], found["reason"], found["metadata"]["reason"]) == ("new", "SPLIT", "EXTERNAL")

@@ -24,6 +24,11 @@ class Families:
             telemetry.STEP_ERRORS, "Failed model calls.", ("pipeline", "step", "model", "kind")
         )
         self.assignments = registry.counter(telemetry.ASSIGNMENTS, "Assignments by reason.", ("experiment", "reason"))
+        self.lacking = registry.counter(
+            telemetry.ATTRIBUTES_MISSING,
+            "Requests without an attribute on which targeting depended.",
+            ("experiment", "attribute"),
+        )
         self.exposures = registry.counter(telemetry.EXPOSURES, "Exposures logged.", ("experiment", "variant"))
 
 
@@ -44,6 +49,10 @@ class Tally:
         if counter is None:
             counter = self._by_reason[reason] = self._families.assignments.labels(self._experiment, reason)
         counter.inc()
+
+    def lacked(self, attribute: str) -> None:
+        """A request did not say what targeting needed; rare enough to look the label up."""
+        self._families.lacking.labels(self._experiment, attribute).inc()
 
     def exposed(self, variant: str) -> None:
         """An exposure was logged."""

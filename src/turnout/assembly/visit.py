@@ -98,7 +98,9 @@ class Visit(msgspec.Struct, gc=False):
     ) -> None:
         journal, request = self.journal, self.request
         split.tally.assigned(assigned.reason)
-        if split.rollout and not split.exposes(assigned):
+        if assigned.missing:
+            split.tally.lacked(assigned.missing)
+        if split.rollout is not None and not split.exposes(assigned):
             return
         who = assigned.unit or request.id
         if not journal.exposures.first(split.name, split.phase, who, request.ts):
