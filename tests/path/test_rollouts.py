@@ -259,6 +259,8 @@ def test_each_state_of_a_canary_serves_and_keeps_loaded_what_it_needs(
             await stage.move(state, 0.5 if state == "ramping" else 0.0)
             found = {(await stage.ask(f"u{n}")).json()["by"] for n in range(30)}
             assert found == ({"old", "moody"} if by == "both" else {by})
+            told = (await stage.told())["endpoints"]["ask"]["experiments"]["moody"]["rollout"]
+            assert (told["kind"], told["state"]) == ("canary", state)
             assert (await stage.told())["models"].keys() == loaded
 
     asyncio.run(scenario())

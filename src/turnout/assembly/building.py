@@ -214,7 +214,7 @@ def describe(each: endpoint.Endpoint) -> dict[str, Any]:
                 "phase": split.phase,
                 "layer": split.layer or None,
                 "also": number > 0,
-                "rollout": split.rollout,
+                "rollout": _rollout(split),
                 "variants": _variants(split),
             }
             for number, group in enumerate(each.groups)
@@ -228,6 +228,20 @@ def describe(each: endpoint.Endpoint) -> dict[str, Any]:
     }
     described["shadows"] = {shadow.name: shadow.describe() for shadow in each.shadows}
     return described
+
+
+def _rollout(split: endpoint.Split) -> dict[str, Any] | None:
+    if split.rollout is None:
+        return None
+    progress = split.rollout.progress
+    known = progress is not None and progress.phase == split.phase
+    return {
+        "kind": split.rollout.kind,
+        "state": progress.state if progress and known else "pending",
+        "share": progress.share if progress and known else 0.0,
+        "step": progress.step if progress and known else 0,
+        "note": progress.note if progress and known else "",
+    }
 
 
 def _variants(split: endpoint.Split) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import msgspec
 from turnout.assembly import circuit, meter, reading
 from turnout.experiments import allocations, assignment, overrides
 from turnout.pipelines import binding, shadow
+from turnout.spec import traffic
 
 Incoming = reading.Incoming
 
@@ -43,7 +44,7 @@ class Split:
         name: Of the experiment or rollout.
         phase: Of its allocation.
         layer: The layer's name; "" without one.
-        rollout: Whether it is a rollout.
+        rollout: In the document; None for an experiment.
         allocation: What decides.
         header: The header in which another system names the variant; None where the split decides.
         stand_in: Reads what stands in for a missing unit; None where nothing does.
@@ -59,7 +60,7 @@ class Split:
         allocation: assignment.Allocation,
         tally: meter.Tally,
         *,
-        rollout: bool = False,
+        rollout: traffic.RolloutSpec | None = None,
         header: str | None = None,
         stand_in: tuple[str, reading.UnitReader] | None = None,
     ) -> None:

@@ -123,7 +123,7 @@ class Routing:
         if isinstance(spec, traffic.RolloutSpec):
             phase = rollout_phase(tools.snapshot, self._name)
             allocation = allocations.of_rollout(name, spec, phase=phase, unit_type=unit)
-            return endpoint.Split(allocation, tally, rollout=True)
+            return endpoint.Split(allocation, tally, rollout=spec)
         phase = phases.of(name, self._document, written=tools.snapshot.written, digests=tools.snapshot.digests)
         allocation = allocations.of(
             name,
