@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from turnout.cli import diff_markdown
+from turnout.events import Exposure
+from turnout.stores import catalog
 
 Turnout = Callable[..., Any]
 HELLO = Path(__file__).parents[2] / "examples" / "hello"
@@ -225,3 +227,47 @@ def test_what_code_prints_when_it_is_imported_disturbs_nothing(project: None, tu
     ended = turnout("diff", "--json")
     assert ended.status == 0, ended.err
     assert json.loads(ended.out)["change"]["effect"] is True
+
+
+def test_units_of_the_exposure_log_are_counted_exactly(project: None, turnout: Turnout) -> None:
+    phase = json.loads(turnout("explain", "structure", "u1", "--json").out)["phase"]
+    Path(".turnout").mkdir()
+    url = f"sqlite:///{Path('.turnout/events.db').absolute()}"
+    store = catalog.open_store(url)
+    seen = [exposure(f"u{number}", phase) for number in range(1_000)]
+    store.append(seen, None, ingested_at=200.0, subject=lambda unit: unit)
+    store.close()
+    replace("turnout.yaml", "by-both, weight: 50", "by-both, weight: 0")
+    told = json.loads(turnout("diff", "--no-code", "--json").out)["change"]["experiments"][0]["logged"]
+    assert told["units"] == 1_000
+    assert told["flows"] == {"both -> words": told["moved"]}
+    assert 440 < told["moved"] < 560
+    said = turnout("diff", "--no-code", "--events", url).out
+    assert f"of the 1,000 units in the exposure log, {told['moved']} change their variant" in said
+
+
+def test_a_store_that_cannot_be_read_is_a_note(project: None, turnout: Turnout) -> None:
+    replace("turnout.yaml", "by-both, weight: 50", "by-both, weight: 0")
+    Path("events.db").write_bytes(b"no database" * 100)
+    ended = turnout("diff", "--no-code", "--events", "sqlite:///events.db")
+    assert ended.status == 0
+    assert "Units of the exposure log were not counted" in ended.out
+
+
+def exposure(unit: str, phase: str) -> Exposure:
+    return Exposure(
+        event_id=f"x-{unit}",
+        ts=100.0,
+        revision="r",
+        endpoint="judge",
+        experiment="structure",
+        phase=phase,
+        unit_type="user_id",
+        unit=unit,
+        variant="words",
+        served="words",
+        reason="SPLIT",
+        propensity=0.5,
+        sub_bucket=1,
+        request_id=f"q-{unit}",
+    )

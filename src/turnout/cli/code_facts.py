@@ -149,8 +149,8 @@ async def _contract(
         return None
     if declared.request is Inputs or declared.reply is Outputs:
         return await _loaded(admitted, name, user_code)
-    unit = spec.unit.partition(".")[0] if spec.unit and not spec.unit.startswith(reading.HEADER) else ""
-    extra = frozenset({unit} if unit else ())
+    paths = filter(None, (spec.unit, *spec.attributes.values()))
+    extra = frozenset(keys[0] for path in paths if (keys := reading.keys_of(path)))
     request = codec.of(declared.request, extra_fields=spec.extra_fields, extra_names=extra)
     return change_tables.Contract(
         request=_with_extra(request.json_schema(), extra),

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Mapping
 from concurrent import futures
+from pathlib import Path
 
 import click
 
@@ -14,15 +15,17 @@ from turnout.cli import (
     diff_words,
     documents,
     exits,
+    places,
     remote,
     screen,
     sides,
     status,
 )
-from turnout.errors import DocumentError, SpecError
+from turnout.errors import DocumentError, SpecError, StoreError
 from turnout.experiments import phases
-from turnout.reports import change, change_tables
+from turnout.reports import change, change_tables, logged
 from turnout.spec import snapshot, stages
+from turnout.stores import catalog as stores
 
 EPILOG = """\b
 Exit status:
@@ -39,6 +42,7 @@ Exit status:
 @click.argument("new", default="")
 @click.option("--stage", default="", metavar="S", help="With this stage laid over both.")
 @click.option("--no-code", is_flag=True, help="Leave code aside: contracts and builds are not compared.")
+@click.option("--events", metavar="URL", help="Event store, for exact counts of units.  [SQLite in NEW's state folder]")
 @click.option("--status", "status_url", metavar="URL", help="A server that runs OLD, for memory as it is.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--markdown", is_flag=True, help="For a comment on a pull request.")
@@ -48,6 +52,7 @@ def command(  # noqa: PLR0913  # click hands over every option
     new: str,
     stage: str,
     no_code: bool,
+    events: str | None,
     status_url: str | None,
     as_json: bool,
     markdown: bool,
@@ -72,7 +77,8 @@ def command(  # noqa: PLR0913  # click hands over every option
             invalid = [after] if after.errors else []
         if invalid:
             return _refused(invalid[0], as_json=as_json, markdown=markdown)
-        made = change.change(before.snapshot, after.snapshot, facts=(before.facts, after.facts))
+        seen = _logged(before, after, events or _store_beside(old, new))
+        made = change.change(before.snapshot, after.snapshot, facts=(before.facts, after.facts), logged=seen)
         told = diff_words.Told(
             labels=(before.side.label, after.side.label),
             stage=stage,
@@ -168,6 +174,34 @@ def _memory(told: Mapping[str, object], admitted: snapshot.Snapshot) -> dict[str
         version = phases.version(name, admitted.document, written=admitted.written, digests=admitted.digests)
         if entry.get("version") == version:
             found[name] = int(entry["memory_bytes"])
+    return found
+
+
+def _store_beside(old: str, new: str) -> str:
+    """The event store in the state folder of the document that is on disk; "" where there is none."""
+    on_disk = next((each for each in (new, old) if not each.startswith(sides.GIT)), "")
+    state = places.find(on_disk or None, None).state
+    url = stores.default_url(state)
+    return url if Path(url.removeprefix("sqlite:///")).exists() else ""
+
+
+def _logged(before: _Reading, after: _Reading, url: str) -> dict[str, change_tables.Logged]:
+    """Units of the exposure log that both documents' experiments assign."""
+    olds, news = before.snapshot.document.experiments, after.snapshot.document.experiments
+    changed = [name for name in olds if name in news and olds[name] != news[name]]
+    if not url or not changed:
+        return {}
+    found = {}
+    try:
+        with contextlib.closing(stores.open_store(url, read_only=True)) as opened:
+            for name in changed:
+                admitted = before.snapshot
+                phase = phases.of(name, admitted.document, written=admitted.written, digests=admitted.digests)
+                units = opened.units(name, phase, logged.LIMIT + 1)
+                if units:
+                    found[name] = logged.compare(admitted, after.snapshot, name, units)
+    except (StoreError, SpecError) as error:
+        after.notes.append(f"Units of the exposure log were not counted: {error}")
     return found
 
 

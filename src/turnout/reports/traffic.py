@@ -77,16 +77,21 @@ def served(admitted: snapshot.Snapshot, name: str) -> Served:
 
 
 def _deciding(content: document.Document, endpoint: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Experiments that decide what is run, and those that lay params over it."""
-    enabled = content.experiments_on(endpoint)
-    replacing = tuple(
-        name for name, spec in enabled.items() if any(each.pipeline or each.models for each in spec.variants.values())
-    )
-    deciding = replacing or tuple(enabled)[:1]
-    if not deciding:
-        found = content.experiment_on(endpoint)
-        return ((found[0],) if found else ()), ()
-    return deciding, tuple(name for name in enabled if name not in deciding)
+    """Experiments that decide what is run, and those that lay params over it; those of one layer go together."""
+    specs = content.experiments_on(endpoint)
+    if not specs:
+        switched_off = content.experiment_on(endpoint)
+        return ((switched_off[0],) if switched_off else ()), ()
+    groups: dict[str, list[str]] = {}
+    for name, spec in specs.items():
+        groups.setdefault(f"layer {spec.layer.name}" if spec.layer else f"alone {name}", []).append(name)
+    replacing = [
+        names
+        for names in groups.values()
+        if any(each.pipeline or each.models for name in names for each in specs[name].variants.values())
+    ]
+    first = (replacing or list(groups.values()))[0]
+    return tuple(first), tuple(name for name in specs if name not in first)
 
 
 def split(content: document.Document, name: str) -> journeys.Split:
