@@ -13,7 +13,7 @@ import pytest
 
 from turnout import telemetry
 from turnout.eventlog import log, segments
-from turnout.events import Event, Exposure, Outcome, Prediction
+from turnout.events import Comparison, Event, Exposure, Outcome, Prediction
 
 Virtual = Callable[[Coroutine[Any, Any, None]], None]
 MakePrediction = Callable[..., Prediction]
@@ -291,6 +291,52 @@ def test_with_the_buffer_full_predictions_are_sampled_first_and_the_rest_is_refu
     counted = drops(bench.registry)
     assert set(counted) == {("prediction", "a", "segments"), ("outcome", "", "segments")}
     assert len(bench.written) + sum(counted.values()) == 895 + 100 + 1 + 200 + 2 + 1
+
+
+def test_comparisons_of_shadows_are_the_first_to_go(
+    tmp_path: Path, virtual: Virtual, prediction: MakePrediction, outcome: MakeOutcome
+) -> None:
+    bench = Bench(tmp_path, buffer_events=1_000, flush_events=10)
+    bench.disk.full = True
+
+    async def case() -> None:
+        bench.log.start()
+        assert bench.log.append(comparison(0))
+        for number in range(810):
+            bench.log.append(outcome(number))
+        await asyncio.sleep(3)
+        assert 0.8 < bench.log.pressure < 0.82
+        assert not any(bench.log.append(comparison(number)) for number in range(1, 50))
+        assert sum(bench.log.append(prediction(number)) for number in range(50)) > 30
+        bench.disk.full = False
+        await asyncio.sleep(5)
+        assert bench.log.append(comparison(99))
+        await bench.log.close()
+
+    virtual(case())
+
+    assert drops(bench.registry)["comparison", "", "segments"] == 49
+    assert [event for event in bench.written if isinstance(event, Comparison)] == [comparison(0), comparison(99)]
+
+
+def comparison(number: int) -> Comparison:
+    return Comparison(
+        event_id=f"c{number}",
+        ts=1.0,
+        revision="r",
+        endpoint="e",
+        shadow="next",
+        request_id=f"q{number}",
+        unit="u",
+        pipeline="new",
+        status="ok",
+        error="",
+        latency_s=0.1,
+        primary_pipeline="old",
+        primary_latency_s=0.2,
+        agree=False,
+        difference=0.5,
+    )
 
 
 def test_a_full_spool_stops_the_log_and_room_starts_it_again(
