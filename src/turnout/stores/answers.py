@@ -18,7 +18,7 @@ _NO_CAP = 1e308
 
 Value = str | float
 
-_ALL: Mapping[str, Value] = {"as_of": FOREVER, "since": 0.0}
+_NONE: Mapping[str, str] = {}
 
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")
 
@@ -36,6 +36,15 @@ class Answers(abc.ABC):
     @abc.abstractmethod
     def _rows(self, query: str, **values: Value) -> list[Any]:
         """Rows of a query whose `:names` are bound to these values, no more and no less."""
+
+    def _ask(self, query: queries.Query, words: Mapping[str, str], values: Mapping[str, Value]) -> list[Any]:
+        """Rows of a query in parts, its braces filled; values it does not name are left out."""
+        text = queries.whole(query).format(**words, **self._words)
+        return self._rows(text, **{name: values[name] for name in names(text)})
+
+    def _events_as_of(self, as_of: float) -> float:
+        """The same, or any later time, where no exposure or prediction lies between both."""
+        return as_of
 
     def _as_of(self, as_of: float | None) -> float:
         """The time from which on nothing is looked at."""
@@ -115,38 +124,33 @@ class Answers(abc.ABC):
             total=totals[0] if totals else 0,
         )
 
-    def _per_unit(self, text: str, query: base.UnitQuery, **more: Value) -> list[Any]:
+    def _per_unit(self, asked: queries.Query, query: base.UnitQuery, **more: Value) -> list[Any]:
         as_of = self._as_of(query.as_of)
-        y, x = (queries.value(query.kind, when) for when in ("e.ts >= u.t0", "e.ts < u.t0"))
-        return self._rows(
-            text.format(y=y, x=x, **self._words),
-            experiment=query.experiment,
-            phase=query.phase,
-            outcome=query.outcome,
-            per=(query.per or "") if query.kind == "ratio" else "",
-            window_s=query.window_s,
-            covariate_s=query.covariate_s or 0.0,
-            cap=_NO_CAP if query.cap is None else query.cap,
-            bucket_s=query.bucket_s,
-            as_of=as_of,
-            closed_start=FOREVER if as_of == FOREVER else as_of - query.window_s - query.lateness_s,
+        words = {name: queries.value(query.kind, when) for name, when in (("y", "e.ts >= u.t0"), ("x", "e.ts < u.t0"))}
+        values: dict[str, Value] = {
+            "experiment": query.experiment,
+            "phase": query.phase,
+            "outcome": query.outcome,
+            "per": (query.per or "") if query.kind == "ratio" else "",
+            "window_s": query.window_s,
+            "covariate_s": query.covariate_s or 0.0,
+            "cap": _NO_CAP if query.cap is None else query.cap,
+            "bucket_s": query.bucket_s,
+            "as_of": self._events_as_of(as_of),
+            "outcomes_as_of": as_of,
+            "closed_start": FOREVER if as_of == FOREVER else as_of - query.window_s - query.lateness_s,
             **more,
-        )
+        }
+        return self._ask(asked, words, values)
 
     def signal_sums(self, query: base.SignalQuery) -> list[base.SignalSums]:
         """See `base.EventStore.signal_sums`."""
-        values: dict[str, Value] = {
-            "bucket_s": query.bucket_s,
-            "as_of": self._as_of(query.as_of),
-            "since": query.since or 0.0,
-        }
+        values: dict[str, Value] = {"bucket_s": query.bucket_s, "since": query.since or 0.0}
         if query.kind == "share_over":
             values["threshold_s"] = base.threshold(query)
+        words = {"signal": queries.SIGNALS[query.signal, query.kind]}
         found = self._per_request(
-            queries.SIGNAL_SUMS.format(signal=queries.SIGNALS[query.signal, query.kind], **self._words),
-            query.experiment,
-            query.phase,
-            values,
+            queries.SIGNAL_SUMS, (query.experiment, query.phase, query.as_of), words=words, values=values
         )
         return [
             base.SignalSums(variant=variant, sub_bucket=sub_bucket, bucket=int(bucket), s=float(s), c=c)
@@ -157,19 +161,19 @@ class Answers(abc.ABC):
         self, experiment: str, phase: str, quantile: float, alpha: float, as_of: float | None = None
     ) -> dict[str, base.Ranks]:
         """See `base.EventStore.signal_ranks`."""
-        values: dict[str, Value] = {"as_of": self._as_of(as_of)}
-        counts = self._per_request(queries.UNITS_WITH_REQUESTS.format(**self._words), experiment, phase, values)
+        counts = self._per_request(queries.UNITS_WITH_REQUESTS, (experiment, phase, as_of))
         wanted = {variant: (n, base.ranks(n, quantile, alpha)) for variant, n in counts}
         if not wanted:
             return {}
+        values: dict[str, Value] = {}
         places = []
         for at, (variant, (_, three)) in enumerate(wanted.items()):
-            values[f"variant_{_letters(at)}"] = variant
-            places.append(
-                f"(variant = :variant_{_letters(at)} AND place IN ({', '.join(map(str, sorted(set(three))))}))"
-            )
-        text = queries.RANKED.format(places=" OR ".join(places), **self._words)
-        rows = self._per_request(text, experiment, phase, values)
+            name = f"variant_{_letters(at)}"
+            values[name] = variant
+            places.append(f"(variant = :{name} AND place IN ({', '.join(map(str, sorted(set(three))))}))")
+        rows = self._per_request(
+            queries.RANKED, (experiment, phase, as_of), words={"places": " OR ".join(places)}, values=values
+        )
         found = {(variant, place): mean_s for variant, place, mean_s in rows}
         return {
             variant: base.Ranks(n=n, low=found[variant, low], value=found[variant, middle], high=found[variant, high])
@@ -182,7 +186,7 @@ class Answers(abc.ABC):
     ) -> dict[str, base.Serving]:
         """See `base.EventStore.serving`."""
         by_variant: dict[str, list[tuple[int, int, int, int]]] = {}
-        for variant, *counts in self._per_request(queries.SERVING.format(**self._words), experiment, phase):
+        for variant, *counts in self._per_request(queries.SERVING, (experiment, phase, None)):
             latency_us, requests, errors, fallbacks = map(int, counts)
             by_variant.setdefault(variant, []).append((latency_us, requests, errors, fallbacks))
         return {
@@ -195,19 +199,34 @@ class Answers(abc.ABC):
             for variant, found in by_variant.items()
         }
 
+    def _per_request(
+        self,
+        asked: queries.Query,
+        of: tuple[str, str, float | None],
+        *,
+        words: Mapping[str, str] = _NONE,
+        values: Mapping[str, Value] = _NONE,
+    ) -> list[Any]:
+        """Rows over the requests of (experiment, phase) before a time."""
+        experiment, phase, as_of = of
+        every: dict[str, Value] = {
+            "experiment": experiment,
+            "phase": phase,
+            "also": base.also_prefix(experiment, phase),
+            "as_of": self._events_as_of(self._as_of(as_of)),
+            "since": 0.0,
+            **values,
+        }
+        return self._ask(asked, words, every)
+
     def answered(self, experiment: str, phase: str, since: float = 0.0) -> dict[str, base.Answered]:
         """See `base.EventStore.answered`."""
         found = self._rows(queries.ANSWERED, experiment=experiment, phase=phase, since=since)
         return {variant: base.Answered(requests=requests, lost=int(lost)) for variant, requests, lost in found}
 
-    def _per_request(self, text: str, experiment: str, phase: str, values: Mapping[str, Value] = _ALL) -> list[Any]:
-        also = base.also_prefix(experiment, phase)
-        return self._rows(text, experiment=experiment, phase=phase, also=also, **{**_ALL, **values})
-
     def exposure_days(self, experiment: str, phase: str, bucket_s: float = base.DAY_S) -> list[base.ExposureDay]:
         """See `base.EventStore.exposure_days`."""
-        text = queries.EXPOSURE_DAYS.format(**self._words)
-        found = self._rows(text, experiment=experiment, phase=phase, bucket_s=bucket_s, as_of=FOREVER)
+        found = self._per_request(queries.EXPOSURE_DAYS, (experiment, phase, None), values={"bucket_s": bucket_s})
         return [base.ExposureDay(bucket=int(bucket), variant=variant, units=units) for bucket, variant, units in found]
 
     def units(self, experiment: str, phase: str, limit: int) -> list[base.SeenUnit]:

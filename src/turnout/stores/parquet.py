@@ -10,7 +10,7 @@ the opening. Without, they are not there, and every answer stands as of the last
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from turnout.errors import StoreError
 from turnout.events import Event
-from turnout.stores import answers, base, catalog, sealed
+from turnout.stores import answers, base, catalog, queries, sealed
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +38,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEFAULTS = Settings()
+
+
+PARTS: Mapping[str, str] = {**queries.PARTS}
+
+_BEHIND: Mapping[str, tuple[str, ...]] = {"units": (), "effective": (), "requests": ("units",)}
+"""Parts that a part is made of."""
 
 
 class ParquetStore(answers.Answers):
@@ -60,6 +66,7 @@ class ParquetStore(answers.Answers):
         self._settings = settings
         self._ledgers = {found.source: found for found in sealed.ledgers(self._folder)}
         self._tail_url = parse_qs(options).get("tail", [""])[0]
+        self._kept: dict[str, object] = {}
         self._tail_source = sealed.source_of(self._tail_url)
         self._spill = tempfile.mkdtemp(prefix="turnout-")
         self._connection = duckdb.connect(
@@ -76,6 +83,7 @@ class ParquetStore(answers.Answers):
             tails = self._read_tails()
             for table in sealed.TABLES:
                 self._define(table, tails.get(table))
+            self._newest = self._find_newest()
         except BaseException:
             self.close()
             raise
@@ -109,9 +117,36 @@ class ParquetStore(answers.Answers):
         limit = answers.FOREVER if self.known_until is None else self.known_until
         return limit if as_of is None else min(as_of, limit)
 
+    def _events_as_of(self, as_of: float) -> float:
+        """For ever where nothing is left out by it: then more questions share the tables of `_keep`."""
+        return as_of if as_of <= self._newest else answers.FOREVER
+
+    def _ask(self, query: queries.Query, words: Mapping[str, str], values: Mapping[str, answers.Value]) -> list[Any]:
+        for part in query.parts:
+            self._keep(part, values)
+        text = queries.whole(query, kept=PARTS).format(**words, **self._words)
+        return self._rows(text, **{name: values[name] for name in answers.names(text)})
+
+    def _keep(self, part: str, values: Mapping[str, answers.Value]) -> None:
+        """Have a part as a table, made anew unless the last question had the same."""
+        text = PARTS[part].format(**self._words)
+        bound = {name: values[name] for name in answers.names(text)}
+        behind = [self._kept.get(name) for name in _BEHIND[part]]
+        if self._kept.get(part) == (bound, behind):
+            return
+        self._kept.pop(part, None)
+        self._rows(f"CREATE OR REPLACE TEMP TABLE {part} AS {text}", **bound)
+        self._kept[part] = (bound, behind)
+
     def _rows(self, query: str, **values: answers.Value) -> list[Any]:
         with _translated("to answer"):
             return self._connection.execute(answers.dollars(query), values).fetchall()
+
+    def _find_newest(self) -> float:
+        """The last exposure or prediction."""
+        text = "SELECT MAX(ts) FROM (SELECT MAX(ts) AS ts FROM {} UNION ALL SELECT MAX(ts) FROM {}) newest"
+        newest = self._rows(text.format("exposures", "predictions"))[0][0]
+        return 0.0 if newest is None else float(newest)
 
     def _read_tails(self) -> dict[str, pa.Table]:
         """What reached the tail's store since it was last sealed here, by table."""

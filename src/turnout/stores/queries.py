@@ -3,7 +3,8 @@
 Read by `answers.py` only; `memory.py` says the same in Python, and the contract suite holds all to it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 ANALYSED = "reason IN ('SPLIT', 'EXTERNAL')"
 
@@ -15,18 +16,16 @@ DIALECTS: Mapping[str, Mapping[str, str]] = {
 """What stands for `{floor}X{end}` and `{find}(TEXT, PART)`."""
 
 _UNITS = f"""
-units AS MATERIALIZED (
   SELECT unit, MIN(unit_type) AS unit_type, MIN(project) AS project, MIN(variant) AS variant,
          MIN(sub_bucket) AS sub_bucket, MIN(subject) AS subject, MIN(ts) AS t0
   FROM exposures
   WHERE experiment = :experiment AND phase = :phase AND {ANALYSED} AND ts < :as_of
   GROUP BY unit
   HAVING MIN(variant) = MAX(variant)
-)"""  # noqa: S608
+"""  # noqa: S608
 """Analysed units with their first exposure; a unit seen in two variants belongs to none."""
 
 _EFFECTIVE = """
-effective AS MATERIALIZED (
   SELECT o.ts, o.name, o.value, o.unit_type, o.project,
          CASE WHEN o.unit <> '' THEN o.unit ELSE COALESCE(
            (SELECT NULLIF(p.unit, '') FROM predictions p WHERE p.event_id = o.request_id), x.unit, o.request_id
@@ -36,7 +35,7 @@ effective AS MATERIALIZED (
     SELECT request_id, MIN(unit) AS unit FROM exposures
     WHERE experiment = :experiment AND phase = :phase GROUP BY request_id
   ) x ON x.request_id = o.request_id AND o.unit = ''
-  WHERE o.name IN (:outcome, :per) AND o.ts < :as_of
+  WHERE o.name IN (:outcome, :per) AND o.ts < :outcomes_as_of
     AND NOT EXISTS (
       SELECT 1 FROM outcomes c
       WHERE c.correction_of = o.event_id AND c.correction_of <> '' AND c.project = o.project
@@ -45,7 +44,7 @@ effective AS MATERIALIZED (
       SELECT 1 FROM outcomes s
       WHERE s.correction_of = o.correction_of AND s.correction_of <> '' AND s.project = o.project
         AND (s.ingested_at, s.event_id) > (o.ingested_at, o.event_id)))
-)"""
+"""
 """Outcomes that stand (not corrected, or the latest correction), each with the unit it belongs to.
 
 An outcome with a request id alone belongs to the unit of that request: as its prediction says, else
@@ -53,22 +52,73 @@ as its exposure says (predictions may be sampled), else to the request itself (i
 Materialized, because SQLite would otherwise walk all outcomes again for each unit.
 """
 
+_BELONGS = """u.unit = CASE WHEN p.unit <> '' THEN p.unit ELSE p.event_id END
+    AND p.ts >= u.t0 AND p.ts >= :since AND p.ts < :as_of AND NOT p.shadow"""
+
+_REQUESTS = f"""
+  SELECT u.unit, u.variant, u.sub_bucket, p.ts, p.latency_s, p.status, p.fallback
+  FROM units u JOIN predictions p ON {_BELONGS} AND p.variant = u.variant
+  WHERE p.experiment = :experiment AND p.phase = :phase AND p.experiment <> ''
+  UNION ALL
+  SELECT u.unit, u.variant, u.sub_bucket, p.ts, p.latency_s, p.status, p.fallback
+  FROM units u JOIN predictions p ON {_BELONGS} AND {{find}}(p.also, :also || u.variant || '"]') > 0
+  WHERE p.also <> '[]'
+"""  # noqa: S608
+"""Requests of analysed units under the variant they were assigned, from their first exposure on.
+
+The second half are those where another experiment chose the pipeline and this one's assignment is in
+`also`, JSON of (experiment, phase, variant); :also is the beginning of such an entry.
+"""
+
+PARTS: Mapping[str, str] = {"units": _UNITS, "effective": _EFFECTIVE, "requests": _REQUESTS}
+"""What several questions begin with. A store may keep one as a table from question to question."""
+
+_INLINE = ("requests", "valued")
+"""Read once in their query: writing them down first would only cost."""
+
+
+class Query(NamedTuple):
+    """A question in parts.
+
+    Attributes:
+        parts: Names out of `PARTS`, in the order in which they use each other.
+        own: Further parts of this question alone: (name, text).
+        body: The SELECT over them.
+    """
+
+    parts: tuple[str, ...]
+    body: str
+    own: tuple[tuple[str, str], ...] = ()
+
+
+def whole(query: Query, *, kept: Collection[str] = (), parts: Mapping[str, str] = PARTS) -> str:
+    """The query as one statement; parts that are kept stand as tables and are left out."""
+    named = [(name, parts[name]) for name in query.parts if name not in kept] + list(query.own)
+    texts = [f"{name} AS {'' if name in _INLINE else 'MATERIALIZED '}({text})" for name, text in named]
+    return f"WITH {', '.join(texts)} {query.body}" if texts else query.body
+
+
 _DOUBLE = "DOUBLE PRECISION"
 
-_VALUED = f"""
-sums AS MATERIALIZED (
+_VALUED = (
+    (
+        "sums",
+        """
   SELECT u.unit,
-         {{y}} AS y,
+         {y} AS y,
          SUM(CASE WHEN e.ts >= u.t0 AND e.name = :per THEN e.value END) AS d,
-         {{x}} AS x,
+         {x} AS x,
          SUM(CASE WHEN e.ts < u.t0 AND e.name = :per THEN e.value END) AS xd,
          MAX(CASE WHEN e.ts < u.t0 THEN 1 ELSE 0 END) AS seen
   FROM units u JOIN effective e
     ON e.unit = u.unit AND e.project = u.project AND e.ts >= u.t0 - :covariate_s AND e.ts < u.t0 + :window_s
-   AND (e.unit_type = '' OR u.unit_type = '' OR e.unit_type = u.unit_type)
+   AND (e.unit_type = '' OR u.unit_type = '' OR e.unit_type = u.unit_type) AND e.name IN (:outcome, :per)
   GROUP BY u.unit
-),
-capped AS MATERIALIZED (
+""",
+    ),
+    (
+        "capped",
+        f"""
   SELECT u.variant, u.subject, u.sub_bucket, u.t0,
          {{floor}}u.t0 / :bucket_s{{end}} AS bucket,
          CASE WHEN u.t0 <= :closed_start THEN 1 ELSE 0 END AS closed,
@@ -78,30 +128,41 @@ capped AS MATERIALIZED (
          CAST(COALESCE(s.xd, 0) AS {_DOUBLE}) AS xd,
          COALESCE(s.seen, 0) AS seen
   FROM units u LEFT JOIN sums s ON s.unit = u.unit
-),
-valued AS (
+""",  # noqa: S608
+    ),
+    (
+        "valued",
+        """
   SELECT variant, subject, sub_bucket, t0, bucket, closed, y, d, seen,
          x - xd * (SELECT COALESCE(SUM(x) / NULLIF(SUM(xd), 0), 0) FROM capped) AS x
   FROM capped
-)"""  # noqa: S608
+""",
+    ),
+)
 """A row per analysed unit: its value, denominator and covariate.
 
 A ratio's covariate is what its units' numerators exceeded the common ratio by before t0: mean 0 by
 construction, so 0 for a unit without past is the mean of the others. Without `per` all of `xd` is 0.
 """
 
-UNIT_SUMS = f"""
-WITH {_UNITS}, {_EFFECTIVE}, {_VALUED}
+UNIT_SUMS = Query(
+    ("units", "effective"),
+    """
 SELECT variant, bucket, closed, COUNT(*), SUM(y), SUM(y * y), SUM(d), SUM(d * d), SUM(y * d),
        SUM(x), SUM(x * x), SUM(x * y), SUM(x * d), SUM(seen)
 FROM valued GROUP BY variant, bucket, closed ORDER BY variant, bucket, closed
-"""  # noqa: S608
+""",
+    _VALUED,
+)
 
-UNIT_VALUES = f"""
-WITH {_UNITS}, {_EFFECTIVE}, {_VALUED}
+UNIT_VALUES = Query(
+    ("units", "effective"),
+    """
 SELECT subject, variant, sub_bucket, t0, closed, y, d, x, COUNT(*) OVER () AS total
 FROM valued ORDER BY subject LIMIT :at_most
-"""  # noqa: S608
+""",
+    _VALUED,
+)
 
 
 def value(kind: str, when: str) -> str:
@@ -122,30 +183,13 @@ def latency_us(column: str) -> str:
             ELSE CAST(ROUND({column} * 1e2) AS BIGINT) * 10000 END"""
 
 
-_BELONGS = """u.unit = CASE WHEN p.unit <> '' THEN p.unit ELSE p.event_id END
-    AND p.ts >= u.t0 AND p.ts >= :since AND p.ts < :as_of AND NOT p.shadow"""
-
-_REQUESTS = f"""
-requests AS (
-  SELECT u.unit, u.variant, u.sub_bucket, p.ts, p.latency_s, p.status, p.fallback
-  FROM units u JOIN predictions p ON {_BELONGS} AND p.variant = u.variant
-  WHERE p.experiment = :experiment AND p.phase = :phase AND p.experiment <> ''
-  UNION ALL
-  SELECT u.unit, u.variant, u.sub_bucket, p.ts, p.latency_s, p.status, p.fallback
-  FROM units u JOIN predictions p ON {_BELONGS} AND {{find}}(p.also, :also || u.variant || '"]') > 0
-  WHERE p.also <> '[]'
-)"""  # noqa: S608
-"""Requests of analysed units under the variant they were assigned, from their first exposure on.
-
-The second half are those where another experiment chose the pipeline and this one's assignment is in
-`also`, JSON of (experiment, phase, variant); :also is the beginning of such an entry.
-"""
-
-SIGNAL_SUMS = f"""
-WITH {_UNITS}, {_REQUESTS}
-SELECT variant, sub_bucket, {{floor}}ts / :bucket_s{{end}} AS bucket, SUM({{signal}}), COUNT(*)
+SIGNAL_SUMS = Query(
+    ("units", "requests"),
+    """
+SELECT variant, sub_bucket, {floor}ts / :bucket_s{end} AS bucket, SUM({signal}), COUNT(*)
 FROM requests GROUP BY variant, sub_bucket, bucket ORDER BY variant, sub_bucket, bucket
-"""  # noqa: S608
+""",
+)
 
 _LOST = "status <> 'ok' OR fallback"
 
@@ -157,32 +201,43 @@ SIGNALS = {
 }
 """A request's value by (signal, kind)."""
 
-UNITS_WITH_REQUESTS = f"""
-WITH {_UNITS}, {_REQUESTS}
+UNITS_WITH_REQUESTS = Query(
+    ("units", "requests"),
+    """
 SELECT variant, COUNT(DISTINCT unit) FROM requests GROUP BY variant ORDER BY variant
-"""  # noqa: S608
+""",
+)
 
-RANKED = f"""
-WITH {_UNITS}, {_REQUESTS},
-ranked AS (
+RANKED = Query(
+    ("units", "requests"),
+    "SELECT variant, place, mean_s FROM ranked WHERE {places}",
+    (
+        (
+            "ranked",
+            """
   SELECT variant, mean_s, ROW_NUMBER() OVER (PARTITION BY variant ORDER BY mean_s) AS place
   FROM (SELECT unit, variant, AVG(latency_s) AS mean_s FROM requests GROUP BY unit, variant) per_unit
+""",
+        ),
+    ),
 )
-SELECT variant, place, mean_s FROM ranked WHERE {{places}}
-"""  # noqa: S608
 
-EXPOSURE_DAYS = f"""
-WITH {_UNITS}
-SELECT {{floor}}t0 / :bucket_s{{end}} AS bucket, variant, COUNT(*)
+EXPOSURE_DAYS = Query(
+    ("units",),
+    """
+SELECT {floor}t0 / :bucket_s{end} AS bucket, variant, COUNT(*)
 FROM units GROUP BY bucket, variant ORDER BY bucket, variant
-"""  # noqa: S608
+""",
+)
 
-SERVING = f"""
-WITH {_UNITS}, {_REQUESTS}
+SERVING = Query(
+    ("units", "requests"),
+    f"""
 SELECT variant, {latency_us("latency_s")} AS latency_us,
        COUNT(*), SUM(CASE WHEN status <> 'ok' THEN 1 ELSE 0 END), SUM(CASE WHEN fallback THEN 1 ELSE 0 END)
 FROM requests GROUP BY variant, latency_us
-"""  # noqa: S608
+""",  # noqa: S608
+)
 
 ANSWERED = f"""
 SELECT variant, COUNT(*), SUM(CASE WHEN {_LOST} THEN 1 ELSE 0 END) FROM predictions
