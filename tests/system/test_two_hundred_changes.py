@@ -2,7 +2,8 @@
 
 A unit that flips would have its answers mixed of two variants. Here every unit asks one request after the other,
 each on another connection and so on another worker, while changes land: what a unit was answered from revision n
-on may never be from a revision before n again.
+on may never be from a revision before n again. Some requests block the event loop of their worker, so that workers
+hear of a change at different times (`test_convergence_instant.py` makes the differences larger, and sure).
 """
 
 import asyncio
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.slow
 
 CHANGES = 200
 WORKERS = 4
-UNITS = 6
+UNITS = 4
+BLOCKERS = 2
 BETWEEN_S = 0.02
 """Rest between a change that has converged and the next; together with the file watch's own quiet time about 0.4 s."""
 
@@ -30,15 +32,15 @@ BUDGET_S = 150.0
 class Walker:
     """One unit that asks without pause, round the connections, one request at a time."""
 
-    def __init__(self, port: int, unit: str) -> None:
-        self.port, self.unit = port, unit
+    def __init__(self, port: int, unit: str, value: float = 1.0) -> None:
+        self.port, self.unit, self.value = port, unit, value
         self.seen: list[str] = []
         self.failures: list[str] = []
         self.asked = 0
 
     async def walk(self, stop: asyncio.Event, exchange: Callable[..., Any]) -> None:
         connections = [await asyncio.open_connection("127.0.0.1", self.port) for _ in range(WORKERS * 2)]
-        body = json.dumps({"user_id": self.unit, "value": 1.0}).encode()
+        body = json.dumps({"user_id": self.unit, "value": self.value}).encode()
         for place in itertools.cycle(range(len(connections))):
             if stop.is_set():
                 break
@@ -53,7 +55,7 @@ class Walker:
                 self.failures.append(f"{status} {reply[:200]!r}")
             elif not self.seen or headers["turnout-revision"] != self.seen[-1]:
                 self.seen.append(headers["turnout-revision"])
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.02 if self.value < 0 else 0.001)
         for _, writer in connections:
             writer.close()
 
@@ -80,6 +82,7 @@ def test_two_hundred_changes_under_traffic_drop_nothing_converge_in_a_second_and
     async def run() -> None:
         stop = asyncio.Event()
         walkers = [Walker(project.port, f"u{n}") for n in range(UNITS)]
+        walkers += [Walker(project.port, f"b{n}", value=-1.0) for n in range(BLOCKERS)]
         walking = [asyncio.create_task(walker.walk(stop, ask)) for walker in walkers]
         took_s: list[float] = []
         order = [(await project.status())["revision"]]
