@@ -1,5 +1,7 @@
 """The controller in a small world: it looks in time, writes overlays and records, goes on where it was killed."""
 
+import math
+
 import pytest
 from tests.rollouts import world
 
@@ -366,3 +368,16 @@ def test_other_entries_of_the_overlay_stay_as_they_are() -> None:
     assert newest is not None
     assert '"winner": "a"' in newest.content
     assert progress.rollouts_of(newest.content) == ("next",)
+
+
+def test_it_says_when_the_next_look_is_due() -> None:
+    made = world.World(world.document(world.QUICK + ", look: 30s"))
+    steering = made.steering()
+    assert steering.wait_s() == math.inf
+    made.run(10, steering)
+    assert steering.wait_s() == 30.0
+    made.run(20, steering)
+    assert steering.wait_s() == 10.0
+    made.text = world.document("")
+    made.run(10, steering)
+    assert steering.wait_s() == math.inf

@@ -27,6 +27,10 @@ T = TypeVar("T")
 REACH_S: Final = 60.0
 """How long a look waits for a store, which other duties use too."""
 
+SHORTEST_S: Final = 0.2
+LONGEST_S: Final = 1.0
+"""Between two rounds: hard failures and new documents are seen so soon, though no look is due."""
+
 STAND_INS: Final = ("unset", "1s", "1MiB", "50%")
 """What a reference that is not set here may stand for: a text, a duration, a size, a ratio."""
 
@@ -34,14 +38,13 @@ STAND_INS: Final = ("unset", "1s", "1MiB", "50%")
 class Steering:
     """The duty; see the module's docstring.
 
-    Args:
-        interval_s: Between two rounds; a look is made in the first round after it is due.
+    A look is made in the first round after it is due, so rounds are as far apart as that allows.
     """
 
     name = "rollouts"
 
-    def __init__(self, context: duties.Context, *, interval_s: float = 1.0) -> None:
-        self.interval_s = interval_s
+    def __init__(self, context: duties.Context) -> None:
+        self.interval_s = LONGEST_S
         self.wake = asyncio.Event()
         self._context = context
         self._content: snapshot.Snapshot | None = None
@@ -62,6 +65,7 @@ class Steering:
             stores = _Events(self._context, loop), _Control(self._context, loop)
             self._controller = controller.Controller(*stores, holder=own.id, clock=self._context.clock)
         await asyncio.to_thread(self._controller.act, content, self._everywhere(own))
+        self.interval_s = min(max(self._controller.wait_s(), SHORTEST_S), LONGEST_S)
 
     async def close(self) -> None:
         """Nothing is left to do."""

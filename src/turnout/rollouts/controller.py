@@ -10,6 +10,7 @@ Run by `controlplane/steering.py`, blocking, outside of any event loop. The cloc
 """
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -103,7 +104,12 @@ class Controller:
             if news or now >= self._due.get((name, phase), 0.0):
                 self._failures[name] = failure
                 made.extend(self._look(name, phase, content, everywhere))
+        self._due = {key: due for key, due in self._due.items() if key[0] in rollouts and due > now}
         return made
+
+    def wait_s(self) -> float:
+        """How long no look is due; infinite when there is none to make."""
+        return max(0.0, min(self._due.values(), default=math.inf) - self._clock())
 
     def _holds(self, now: float) -> bool:
         """Whether this controller may act; the lease is extended when half of it is over."""

@@ -59,7 +59,7 @@ def note_of(reason: str) -> str:
     'costs $ {PRICE}  more'
     """
     plain = "".join(letter if letter.isprintable() else " " for letter in reason.replace("${", "$ {"))
-    return plain[:NOTE_CHARACTERS]
+    return (f" {plain}" if plain.startswith("secret:") else plain)[:NOTE_CHARACTERS]
 
 
 def read(content: str, rollout: str, phase: str) -> Progress | None:
