@@ -174,7 +174,7 @@ def test_status_parts_add_up() -> None:
     parts: list[dict[str, Any]] = [
         {
             "models": {"m": {"state": "ready", "rows": 10, "batches": 5, "mean_batch_rows": 2.0}},
-            "endpoints": {"e": {"experiment": "x", "phase": "p", "variants": {"a": share}}},
+            "endpoints": {"e": {"experiment": "x", "experiments": {"x": {"phase": "p", "variants": {"a": share}}}}},
         },
         {"models": {"m": {"state": "ready", "rows": 20, "batches": 5, "mean_batch_rows": 4.0}}},
         {},

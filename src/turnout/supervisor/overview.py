@@ -11,6 +11,9 @@ ADDED_UP = frozenset(
 )
 """Numbers of a model or endpoint that are summed over workers; of other fields the first worker's is shown."""
 
+COPIES = frozenset({"sent", "done", "failed", "in_flight"})
+"""Numbers of a shadow that are summed over workers, beside what it dropped, by reason."""
+
 FINE = "ready"
 
 
@@ -29,12 +32,31 @@ def merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _experiments(endpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The running experiments, as the endpoints show them."""
+    """The running experiments and rollouts, as the endpoints show them."""
     return {
-        entry["experiment"]: {"endpoint": name, "phase": entry.get("phase"), "variants": entry.get("variants", {})}
+        experiment: {"endpoint": name, **told}
         for name, entry in endpoints.items()
-        if entry.get("experiment")
+        for experiment, told in (entry.get("experiments") or {}).items()
     }
+
+
+def _shadows(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Shadows by name, what became of their copies added up.
+
+    >>> _shadows({"next": {"ratio": 1.0, "sent": 2, "dropped": {"queue": 1}}}, {"next": {"sent": 3}})["next"]
+    {'ratio': 1.0, 'sent': 5, 'dropped': {'queue': 1}}
+    """
+    merged = {name: {**told, "dropped": dict(told.get("dropped") or {})} for name, told in one.items()}
+    for name, told in other.items():
+        into = merged.setdefault(name, {"dropped": {}})
+        for key, value in told.items():
+            if key in COPIES:
+                into[key] = into.get(key, 0) + value
+            elif key != "dropped":
+                into.setdefault(key, value)
+        for reason, count in (told.get("dropped") or {}).items():
+            into["dropped"][reason] = into["dropped"].get(reason, 0) + count
+    return merged
 
 
 def _circuits(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,5 +93,7 @@ def _add(into: dict[str, Any], entry: Mapping[str, Any]) -> None:
             into[key] = value
         elif key == "circuits":
             into[key] = _circuits(into.get(key) or {}, value)
+        elif key == "shadows":
+            into[key] = _shadows(into.get(key) or {}, value)
         else:
             into.setdefault(key, value)
