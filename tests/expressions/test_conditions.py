@@ -102,6 +102,13 @@ def test_mistakes_are_told_with_their_column(text: str, told: str) -> None:
     assert told in str(refused.value)
 
 
+@pytest.mark.parametrize("text", ["tags.all(x, tags.all(y, y >= 0))", "tags.all(x, x >= 0)"])
+def test_a_long_list_from_a_caller_cannot_make_a_condition_run_long(text: str) -> None:
+    assert holds(text, tags=list(range(20))) is True
+    with pytest.raises(ValueError, match="budget"):
+        holds(text, tags=list(range(20_000)))
+
+
 def test_names_alone_may_hold_anything() -> None:
     assert catalog.compile("plan > 3", ["plan"]).holds({"plan": 4}) is True
 
