@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from turnout.errors import DocumentError
 from turnout.experiments import allocations, assignment, phases
 from turnout.spec import stages
 
@@ -300,3 +301,52 @@ def test_every_home_gives_a_unit_the_same_side(serve: Any) -> None:
             assert {len(variants) for variants in by_unit.values()} == {1}
 
     asyncio.run(scenario())
+
+
+TONES = """
+experiments:
+  tones:
+    endpoint: ask
+    variants: {plain: {weight: 1, control: true}, warm: {weight: 1, params: {tone: warm}}}
+"""
+
+
+@pytest.mark.parametrize("state", ["pending", "ramping", "promoting", "baking", "done", "rolled_back"])
+def test_beside_a_rollout_params_of_an_experiment_lie_over_every_side_and_stay_when_one_fails(
+    serve: Any, fine: Any, state: str
+) -> None:
+    text = CANARY + TONES
+
+    async def scenario() -> None:
+        async with serve(text) as client:
+            stage = Stage(client, text)
+            await stage.move(state, 0.4 if state == "ramping" else 0.0)
+            tones = stage.endpoint.groups[1][0].allocation
+            for mode in ("fine", "crash"):
+                if mode == "crash" and state == "done":
+                    continue  # nobody is left to answer in its place
+                fine(mode)
+                for number in range(20):
+                    answer = await stage.ask(f"u{number}")
+                    expected = assignment.assign(f"u{number}", tones).variant
+                    assert answer.json()["tone"] == expected
+                    assert answer.headers["turnout-also"] == f"tones={expected}"
+                    assert answer.headers["turnout-experiment"] == "moody"
+            assert {each.also[0][::2] for each in await client.predictions()} == {("tones", "plain"), ("tones", "warm")}
+
+    asyncio.run(scenario())
+
+
+def test_a_new_side_with_another_contract_is_refused_where_it_is_named(serve: Any) -> None:
+    text = CANARY.replace("to: {pipeline: moody}", "to: {pipeline: other}").replace(
+        "  moody: {code", '  other: {code: "shop:judge", models: {price: double}}\n  moody: {code'
+    )
+
+    async def begin() -> None:
+        async with serve(text):
+            pass
+
+    with pytest.raises(DocumentError) as caught:
+        asyncio.run(begin())
+    assert [error.path for error in caught.value.errors] == ["rollouts.moody.to"]
+    assert caught.value.errors[0].line == 9

@@ -53,7 +53,6 @@ class Routing:
         self._name = name
         self._spec = tools.snapshot.document.endpoints[name]
         self._groups = tools.groups[name]
-        self._others = variants.combinations(self._groups[1:])
         self._spare: endpoint.Route | None = None
         self._phases: dict[str, str] = {}
         self._contracts: list[tuple[str, binding.BoundPipeline]] = []
@@ -62,8 +61,10 @@ class Routing:
     def build(self) -> endpoint.Endpoint | None:
         """The endpoint, ready to answer; None when something is wrong, which is noted."""
         spec, path = self._spec, f"pipelines.{self._spec.pipeline}"
-        for error in variants.clashes(self._name, self._groups):
+        clashes = list(variants.clashes(self._name, self._groups))
+        for error in clashes:
             self._tools.noted.note("", error)
+        if clashes:
             return None
         own = None
         if not (self._groups and self._groups[0][0].over):
@@ -103,7 +104,7 @@ class Routing:
         bound = self._tools.binder.bind(self._spec, side, laid, shy=shy)
         if bound is None:
             self._complete = False
-        else:
+        elif not laid:  # params change no contract
             self._contracts.append((path, bound))
         return bound
 
@@ -192,7 +193,8 @@ class Routing:
 
     def _laid(self, route: endpoint.Route, side: variants.Side) -> endpoint.Route:
         """The route with every combination of other groups' params on it."""
-        for chosen in self._others if len(self._groups) > 1 else ():
+        others = self._groups[1:]
+        for chosen in variants.combinations(others) if others else ():
             bound = self._bind(side, side.path, chosen)
             if bound is None:
                 continue
