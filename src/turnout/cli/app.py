@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "explain": "Which variant a unit gets, and why.",
     "rollout": "Where rollouts stand; pause, resume, abort, promote.",
     "override": "A signed header that gives its sender a certain variant.",
+    "history": "What was live when, who changed it, and what changed.",
     "reload": "Replace the workers one by one, so that they run new code.",
     "schema": "Print the JSON Schema of documents, for editors.",
 }

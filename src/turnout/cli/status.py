@@ -1,24 +1,42 @@
-"""`turnout status`: what the running server says about itself."""
+"""`turnout status`: what the running server says about itself and its fleet, once or every second."""
 
 from typing import Any
 
 import click
 from rich import console
 
-from turnout.cli import exits, places, remote, screen
+from turnout.cli import exits, live, places, remote, screen
 
 
 @click.command(short_help="What the running server serves: workers, models, endpoints, refusals.")
+@click.option("--watch", is_flag=True, help="Requests, errors, latencies and outcomes per variant, every second.")
+@click.option("--rounds", type=click.IntRange(1), hidden=True, help="With --watch: end after so many rounds.")
+@click.option("--store", metavar="URL", help="With --watch: the event store, if it is not the state folder's.")
 @places.near
 @click.option("--url", help="Ask this server instead of the one on the document.")
 @click.option("--json", "as_json", is_flag=True, help="As the server sends it.")
-def command(document: str | None, state: str | None, stage: str, url: str | None, as_json: bool) -> int:
+def command(  # noqa: PLR0913  # click hands over every option
+    document: str | None,
+    state: str | None,
+    stage: str,
+    url: str | None,
+    as_json: bool,
+    watch: bool,
+    rounds: int | None,
+    store: str | None,
+) -> int:
     """What the running server serves: revision, workers, models, endpoints, and what it refused.
 
-    Exit status 1 if it is not as it should be: a refused document or reload, a missing worker.
+    The second line tells how far the newest revision has come in the whole fleet. With --watch a live table is
+    shown until Ctrl-C; with --json too, one line of JSON a second.
+    Exit status 1 if it is not as it should be: a refused document, overlay or reload, a missing worker, a server
+    of the fleet that is behind.
     """
     place = places.find(document, state, stage)
-    status = remote.status(url or place.server().url)
+    address = url or place.server().url
+    if watch:
+        return live.watch(address, live.store_url(place, store, given_url=url), as_json=as_json, rounds=rounds)
+    status = remote.status(address)
     if as_json:
         screen.print_json(status)
     else:
@@ -36,9 +54,18 @@ def troubles(status: dict[str, Any]) -> list[str]:
         found.append("the last reload failed; the old workers serve on")
     if status.get("converged") is False and not failed:
         found.append("not every worker serves the revision in force")
+    if (status.get("overlay") or {}).get("refused"):
+        found.append(f"overlay {status['overlay']['refused'].get('number')} is refused; an earlier one is in force")
+    elsewhere = [one for one in (status.get("convergence") or {}).get("behind", []) if one["url"] != status.get("url")]
+    if elsewhere:
+        count = f"{len(elsewhere)} other server{'s' if len(elsewhere) > 1 else ''}"
+        found.append(f"{count} of the fleet {'are' if len(elsewhere) > 1 else 'is'} behind")
     recorder = status.get("recorder")
     if recorder and recorder.get("state") == "restarting":
         found.append("the recorder is down; events wait in segments")
+    control_plane = status.get("control_plane")
+    if control_plane and control_plane.get("state") == "restarting":
+        found.append("the control plane is down; the fleet does not see this server, and overlays do not come")
     return found
 
 
@@ -48,13 +75,15 @@ def _show(out: console.Console, status: dict[str, Any]) -> None:
     out.print(
         f"revision {str(status.get('revision'))[:12]}{build}{stage}, in force since {screen.when(status.get('since'))}"
     )
+    _convergence(out, status.get("convergence") or {}, own=status.get("url"))
     if status.get("document"):
         out.print(
             f"document {status['document']}, served at {status.get('url')}, state in {status.get('state_folder')}"
         )
     for trouble in troubles(status):
         out.print(f"! {trouble}", style="bold red")
-    for refused in (status.get("refused"), (status.get("reload") or {}).get("failed")):
+    overlay = status.get("overlay") or {}
+    for refused in (status.get("refused"), overlay.get("refused"), (status.get("reload") or {}).get("failed")):
         for error in (refused or {}).get("errors", []):
             out.print(f"  {one_line(error)}", style="red")
     for warning in status.get("warnings") or []:
@@ -62,11 +91,31 @@ def _show(out: console.Console, status: dict[str, Any]) -> None:
     _workers(out, status.get("workers") or [status])
     _models(out, status.get("models") or {})
     _endpoints(out, status.get("endpoints") or {})
-    recorder = status.get("recorder")
-    if recorder:
-        out.print(
-            f"recorder {recorder['state']}, pid {screen.shown(recorder.get('pid'))}, restarts {recorder['restarts']}"
-        )
+    if overlay.get("number"):
+        by = " ".join(part for part in (overlay.get("author"), overlay.get("reason")) if part)
+        out.print(f"overlay {overlay['number']} of {screen.when(overlay['at'])}{': ' if by else ''}{by}")
+    for name in ("recorder", "control_plane"):
+        beside = status.get(name)
+        if beside:
+            pid = screen.shown(beside.get("pid"))
+            out.print(f"{name.replace('_', ' ')} {beside['state']}, pid {pid}, restarts {beside['restarts']}")
+            for duty, tally in (beside.get("duties") or {}).items():
+                if tally.get("error"):
+                    out.print(f"  {duty} fails: {tally['error']}", style="yellow")
+
+
+def _convergence(out: console.Console, told: dict[str, Any], *, own: str | None) -> None:
+    """How far the newest revision has come, who is behind and why, and what others refuse."""
+    if not told:
+        return
+    out.print(told["text"], style="yellow" if told["behind"] else "green")
+    for one in told["behind"]:
+        where = f"{one['host']} pid {one['pid']}"
+        out.print(f"  {where} is on {one['revision'][:12] or 'nothing'}: {one['reason']}", style="yellow")
+    said = {one["replica"] for one in told["behind"]}
+    for refusal in told["refusals"]:
+        if refusal["replica"] not in said and refusal["url"] != own:
+            out.print(f"  {refusal['host']} pid {refusal['pid']} refuses: {refusal['error']}", style="yellow")
 
 
 def one_line(error: dict[str, Any]) -> str:
