@@ -185,6 +185,7 @@ def test_sample_sizes_agree_with_statsmodels(standardised: float, alpha: float, 
     assert reached == pytest.approx(wanted, abs=0.001)  # the far side, which the formula leaves out
     small = power.units_of_t(standardised, aim).control
     reached = oracle_power.TTestIndPower().power(standardised, small, alpha, alternative=alternative)
+    assume(not math.isnan(reached))  # it asks scipy for a far tail of the noncentral t
     assert reached == pytest.approx(wanted, abs=1e-6)
 
 
