@@ -79,12 +79,6 @@ def test_many_experiments_are_refused_at_once_and_not_counted_out() -> None:
     assert error.path == "experiments.x39"
 
 
-def test_a_rollout_and_an_experiment_of_one_name_cannot_be_told_apart_in_events() -> None:
-    text = "rollouts: {one: {endpoint: e, to: {pipeline: new}}}\nexperiments:\n" + experiment("one", PARAMS)
-    (error,) = variants.clashes("e", variants.groups(admitted(text), "e", "p"))
-    assert (error.path, error.hint) == ("experiments.one", "Rename one of them.")
-
-
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
 def test_combinations_are_all_of_them_once(count: int) -> None:
     text = "experiments:\n" + "".join(experiment(f"x{number}", PARAMS) for number in range(count))

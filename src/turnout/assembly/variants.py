@@ -159,20 +159,12 @@ def combinations(others: Groups) -> list[Chosen]:
 
 
 def clashes(endpoint: str, found: Groups) -> Iterator[SpecError]:
-    """What lets experiments not stand side by side on one endpoint: too many combinations, one name or param for two."""
-    names: dict[str, Part] = {}
-    for part in (part for group in found for part in group):
-        if names.setdefault(part.name, part) is not part:
-            yield SpecError(
-                f"{part.path} and {names[part.name].path} have one name on endpoint {endpoint!r}; events go by it.",
-                path=part.path,
-                hint="Rename one of them.",
-            )
+    """What lets experiments not stand side by side on one endpoint: too many combinations, one param set by two."""
     count = math.prod(sum(len(part.sides) for part in group) for group in found)
     if len(found) > 1 and count > COMBINATIONS:
-        told = ", ".join(repr(part.name) for group in found for part in group)
+        names = ", ".join(repr(part.name) for group in found for part in group)
         yield SpecError(
-            f"{told} on endpoint {endpoint!r} make {count} combinations; at most {COMBINATIONS} are bound.",
+            f"{names} on endpoint {endpoint!r} make {count} combinations; at most {COMBINATIONS} are bound.",
             path=found[-1][0].path,
             hint="Put some into one layer, so that they exclude each other, or run them one after the other.",
         )
