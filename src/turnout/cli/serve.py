@@ -48,6 +48,7 @@ EPILOG = "\b\nVariables, in the unit their name ends with; an option wins:\n" + 
 @click.option("--stage", metavar="S", help="Lay turnout.S.yaml over the document.")
 @click.option("--state", metavar="DIR", help="Folder for events and the like.  [.turnout beside the document]")
 @click.option("--store", metavar="URL", help="Event store, such as postgresql://...  [SQLite in the state folder]")
+@click.option("--parquet", metavar="DIR", help="Also seal events into Parquet files there, hour by hour.")
 @click.option("--last-good", metavar="DIR", help="If the document is bad at the start, serve the last accepted one.")
 @click.option("--secrets", metavar="DIR", help="Folder whose files `secret:NAME` reads.")
 @click.option("--reload", is_flag=True, default=None, help="Replace the workers when a Python file is saved.")

@@ -23,7 +23,7 @@ from types import FrameType
 import msgspec
 
 from turnout.errors import StoreError
-from turnout.recorder import shipping, subjects
+from turnout.recorder import sealing, shipping, subjects
 from turnout.stores import base, catalog
 
 logger = logging.getLogger("turnout.recorder")
@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The state folder; segments lie in `segments/`, the default store is `events.db`."""
     store: str = ""
     """The store's URL; "" is SQLite in the state folder."""
+    parquet: str = ""
+    """Folder into which the store's events are sealed, hour by hour; "" does not."""
     parent: int = 0
     """Process to end with; 0 is the one that started us."""
     control: int = -1
@@ -67,6 +69,8 @@ class Status(msgspec.Struct, kw_only=True):
         left_bytes: Spooled bytes not shipped.
         put_aside: Damaged or refused pieces in `segments/broken`.
         error: Why the store takes nothing now; "" when it does.
+        sealed_until: What arrived before is in the Parquet folder; 0 without one, or before its first hour.
+        seal_error: Why sealing failed last; "" when it did not.
     """
 
     pid: int
@@ -78,6 +82,8 @@ class Status(msgspec.Struct, kw_only=True):
     segments: int = 0
     put_aside: int = 0
     error: str = ""
+    sealed_until: float = 0.0
+    seal_error: str = ""
 
 
 def default_store(state: Path) -> str:
@@ -100,10 +106,12 @@ def take_lock(state: Path) -> int | None:
 def ship_once(state: Path, store_url: str = "") -> shipping.Progress | None:
     """Ship what lies in a state folder now, unless its recorder runs (then None: it does it anyway).
 
+    Nothing is shipped into sealed events (`parquet:FOLDER`), which can only be read: None as well.
+
     Raises:
         StoreError: The store takes nothing; the segments stay.
     """
-    lock = take_lock(state)
+    lock = None if store_url.startswith("parquet:") else take_lock(state)
     if lock is None:
         return None
     try:
@@ -177,6 +185,7 @@ class Recorder:
         self._store: base.EventStore | None = None
         self._shipper: shipping.Shipper | None = None
         self._failures = 0
+        self._sealing = sealing.Sealing(settings.parquet, settings.store_url, clock=clock) if settings.parquet else None
         self._live = 0
         self._saved = Status(pid=0, started=0, updated=0)
         self.status = Status(pid=os.getpid(), started=clock(), updated=clock())
@@ -189,7 +198,10 @@ class Recorder:
         pause_s = 0.0
         while not self._stop.wait(pause_s):
             pause_s = self._pass()
+            self._seal()
             self._save_status()
+        if self._sealing is not None:
+            self._sealing.stop()
         left = self._finish()
         self.status.state = "stopped"
         self._save_status(now=True)
@@ -218,6 +230,11 @@ class Recorder:
         status.left_bytes, status.segments = progress.left_bytes, progress.segments
         self._live = progress.live
         return 0.0 if progress.events >= self._settings.busy_events else self._settings.poll_s
+
+    def _seal(self) -> None:
+        if self._sealing is not None:
+            self._sealing.tend()
+            self.status.sealed_until, self.status.seal_error = self._sealing.until, self._sealing.error
 
     def _opened(self) -> shipping.Shipper:
         if self._shipper is None:
@@ -275,12 +292,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="turnout.recorder", description="Ship event segments to the store.")
     parser.add_argument("--state", type=Path, required=True, help="state folder, usually .turnout")
     parser.add_argument("--store", default="", help="store URL; default sqlite in the state folder")
+    parser.add_argument("--parquet", default="", help="folder to seal events into, hour by hour; default none")
     parser.add_argument("--parent", type=int, default=0, help="process to end with; default the one that started us")
     parser.add_argument("--control", type=int, default=-1, help="descriptor whose end of file ends us")
     given = parser.parse_args(arguments)
     gc.freeze()  # what was imported stays; without this every collection walks it, 6 % of the time of a busy recorder
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    settings = Settings(state=given.state, store=given.store, parent=given.parent, control=given.control)
+    settings = Settings(
+        state=given.state, store=given.store, parquet=given.parquet, parent=given.parent, control=given.control
+    )
     stop = Stop(settings)
     stop.listen()
     return Recorder(settings, stop).run()

@@ -38,6 +38,10 @@ class Settings:
     store: str = ""
     """SQLAlchemy URL of the event store; "" means `events.db` in the state folder."""
 
+    parquet: str = ""
+    """Folder into which the recorder seals the store's events as Parquet, hour by hour; "" means not at all. Reports
+    read it as `parquet:FOLDER`."""
+
     listen_host: str = "127.0.0.1"
     """Address to listen on. This machine only by default: nothing is exposed by accident."""
 

@@ -416,7 +416,8 @@ class Tree:
 
     def _recorder_arguments(self, control_fd: int) -> list[str]:
         arguments = ["--state", self.settings.state, "--control", str(control_fd), "--parent", str(os.getpid())]
-        return [*arguments, "--store", self.settings.store] if self.settings.store else arguments
+        given = {"--store": self.settings.store, "--parquet": self.settings.parquet}
+        return [*arguments, *(word for name, value in given.items() if value for word in (name, value))]
 
     def _control_plane_arguments(self, control_fd: int) -> list[str]:
         s = self.settings
