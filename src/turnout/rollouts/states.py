@@ -22,7 +22,7 @@ from turnout.errors import ConflictError
 from turnout.rollouts import evidence, progress
 from turnout.spec import traffic
 
-Decision = Literal["wait", "start", "advance", "hold", "promote", "bake", "finish", "alert", "roll back"]
+Decision = Literal["wait", "start", "resume", "advance", "hold", "promote", "bake", "finish", "alert", "roll back"]
 Command = Literal["pause", "resume", "abort", "promote"]
 
 FEWEST_UNITS: Final = 50
@@ -240,7 +240,7 @@ def _resume(now_at: progress.Progress, spec: traffic.RolloutSpec, note: str, now
     away = max(0.0, now - now_at.since)
     return _made(
         structs.replace(now_at, step_since=now_at.step_since + away, started=now_at.started + away),
-        "start" if now_at.state == "holding" else "wait",
+        "resume",
         note,
         now,
         state="ramping" if now_at.state == "holding" else now_at.state,
