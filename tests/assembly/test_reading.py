@@ -39,8 +39,29 @@ def test_a_path_through_something_else_does_not_hide_the_others() -> None:
 
 def test_one_path_may_be_the_beginning_of_another() -> None:
     read = reading.SubjectReader("user.id", {"whole": "user", "deep": "user.address.city"})
-    body = {"user": {"id": "u1", "address": {"city": "Seoul"}}}
-    assert read(request(body)) == ("u1", {"whole": body["user"], "deep": "Seoul"})
+    assert read(request({"user": {"id": "u1", "address": {"city": "Seoul"}}})) == (
+        "u1",
+        {"whole": None, "deep": "Seoul"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        ("x" * 4_096, True),
+        ("x" * 4_097, False),
+        ([1, "a", 2.5, True, None], True),
+        (["a"] * 101, False),
+        (["x" * 4_097], False),
+        ([[1]], False),
+        ({"a": 1}, False),
+        (False, True),
+        (1.5, True),
+    ],
+)
+def test_what_is_too_much_for_a_condition_is_no_attribute(value: Any, taken: bool) -> None:
+    read = reading.SubjectReader("user_id", {"a": "a"})
+    assert read(request({"user_id": "u1", "a": value})) == ("u1", {"a": value if taken else None})
 
 
 @pytest.mark.parametrize("unit", [True, 1.5, ["u"], {"id": "u"}, "x" * 2000])

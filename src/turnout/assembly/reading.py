@@ -22,6 +22,10 @@ JSON_KINDS = {bool: "a boolean", float: "a fraction", list: "an array", dict: "a
 SHORT_UNIT_CHARACTERS = MAX_UNIT_BYTES // 4
 """Text of so few characters fits whatever they are: UTF-8 takes at most four bytes for one."""
 
+ATTRIBUTE_CHARACTERS = 4_096
+ATTRIBUTE_ITEMS = 100
+"""Longer texts and lists, and objects, are no attributes; nor are lists of such."""
+
 HEADER = "header:"
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -104,7 +108,9 @@ class SubjectReader:
         self._alone = {name: msgspec.json.Decoder(_probe([keys])).decode for name, keys in self._keys.items()}
 
     def __call__(self, request: Incoming) -> tuple[str | None, dict[str, Any]]:
-        """The unit as text, None without one; and the attributes, None where the request has none.
+        """The unit as text, None without one; and the attributes, None where the request has none that can be one.
+
+        An attribute is a text, a number, a boolean, or a list of them, within the limits above.
 
         Raises:
             InputError: The unit is of the wrong type or too long.
@@ -119,7 +125,8 @@ class SubjectReader:
             except UNREADABLE:  # one path leads through something else: the others are still there
                 found.update({name: self._read_alone(name, request.body) for name in self._keys})
         unit = found.pop("", None)
-        return (unit_of(unit, self._unit) if self._unit else None), found
+        attributes = {name: _attribute(value) for name, value in found.items()}
+        return (unit_of(unit, self._unit) if self._unit else None), attributes
 
     def _read_alone(self, name: str, body: bytes) -> Any:
         try:
@@ -150,6 +157,19 @@ def unit_of(found: Any, path: str) -> str | None:
             hint="Send an id, not content; hash it if it is long.",
         )
     return unit
+
+
+def _attribute(found: Any) -> Any:
+    """What a condition may look at; None for what is too much: a condition is computed between other requests."""
+    if type(found) is str:
+        return found if len(found) <= ATTRIBUTE_CHARACTERS else None
+    if type(found) is list:
+        return found if len(found) <= ATTRIBUTE_ITEMS and all(_small(item) for item in found) else None
+    return None if type(found) is dict else found
+
+
+def _small(item: Any) -> bool:
+    return type(item) not in (list, dict) and (type(item) is not str or len(item) <= ATTRIBUTE_CHARACTERS)
 
 
 def header_of(path: str) -> bytes | None:

@@ -146,6 +146,7 @@ class Routes:
             "build": guest.assembly.build,
             "experiment": guest.choice.route.split.name if guest.choice.route.split else "",
             "assignment": guest.choice.assigned,
+            "attributes": guest.choice.attributes,
             "also": {split.name: assigned for split, assigned in guest.choice.also},
             "served": guest.served.variant,
             "fallback": guest.fallback_cause,
