@@ -204,6 +204,7 @@ class Fleet:
                 return _nobody()
             if overlaid(self.document, overlay) == self.accepted.files:
                 self._keep(overlay)
+                self.overlay, self.overlay_refused = overlay, None
                 return None
             self._seen_at = seen_at
             refusal = await self._bring(self.document, overlay)
@@ -221,12 +222,11 @@ class Fleet:
             return verdict
         if overlay is not None and overlay is not self.overlay:
             self._keep(overlay)
-        await self._commit(peers, files, verdict)
+        await self._commit(peers, files, verdict, overlay=overlay)
         return None
 
     def _keep(self, overlay: Overlay) -> None:
         """Before it comes into force: a restart must not fall back behind what some request has seen."""
-        self.overlay, self.overlay_refused = overlay, None
         try:
             lastgood.store_overlay(Path(self.settings.state), overlay)
         except OSError as exc:
@@ -248,7 +248,14 @@ class Fleet:
         self._generation += 1
         return await swap.prepare(peers, generation=self._generation, files=files, timeout_s=self.settings.prepare_s)
 
-    async def _commit(self, peers: Sequence[child.Child], files: dict[str, str], agreement: swap.Agreement) -> None:
+    async def _commit(
+        self,
+        peers: Sequence[child.Child],
+        files: dict[str, str],
+        agreement: swap.Agreement,
+        *,
+        overlay: Overlay | None = None,
+    ) -> None:
         """Only with `_changing` held."""
         said = await swap.commit(peers, agreement.generation, timeout_s=COMMIT_S)
         for one in peers:
@@ -258,6 +265,8 @@ class Fleet:
         self.commits_late += any(committed.late_s > 0.0 for committed in confirmed)
         if self.accepted is None or files != self.accepted.files:
             in_force_at = max((committed.at for committed in confirmed), default=0.0) or time.time()
+            if overlay is not None and overlay is not self.overlay:
+                self.overlay, self.overlay_refused = overlay, None
             self._accept(files, agreement, in_force_at)
         stuck = [one for one, committed in zip(peers, said, strict=True) if committed is None]
         for one in stuck:
