@@ -149,9 +149,14 @@ def power_of_t(standardised: float, n: float, aim: Aim = ORDINARY) -> float:
     """
     df, shift = 2 * n - 2, standardised * math.sqrt(n / 2)
     critical = float(special.stdtrit(df, 1 - aim.alpha / aim.sides))
-    found = 1 - float(special.nctdtr(df, shift, critical))
-    wrong_side = 1 - float(special.nctdtr(df, -shift, critical))  # mirrored: scipy gives NaN far out on the left
-    return found + (wrong_side if aim.sides == 2 else 0.0)
+    wrong_side = _noncentral_tail(critical, df, -shift) if aim.sides == 2 else 0.0
+    return _noncentral_tail(critical, df, shift) + wrong_side
+
+
+def _noncentral_tail(t: float, df: float, shift: float) -> float:
+    """Probability of a noncentral t above `t`; far out, where scipy has no answer, by the normal distribution."""
+    below = float(special.nctdtr(df, shift, t))
+    return distributions.normal_cdf(shift - t) if math.isnan(below) else 1 - below
 
 
 def units_of_t(standardised: float, aim: Aim = ORDINARY) -> Units:
