@@ -121,7 +121,7 @@ def _entries(records: Sequence[control.RevisionRecord]) -> Iterator[Entry]:
 
 def changes(before: control.RevisionRecord, after: control.RevisionRecord) -> list[change_tables.Key]:
     """The keys that say something else, overlay included, and the artifacts behind unchanged keys."""
-    found = list(written.differences(_root(before), _root(after)))
+    found = list(written.differences(as_served(before), as_served(after)))
     for alias in sorted({*before.digests, *after.digests}):
         old, new = before.digests.get(alias), after.digests.get(alias)
         if old and new and old != new:
@@ -130,7 +130,7 @@ def changes(before: control.RevisionRecord, after: control.RevisionRecord) -> li
     return found
 
 
-def _root(record: control.RevisionRecord) -> tree.Node:
+def as_served(record: control.RevisionRecord) -> tree.Node:
     """The document as it was served: stage and overlay laid over it, references as written."""
     files, laid_over = overlays.split(record.document)
     parts: dict[str, list[tree.Node]] = {"": [], record.stage: []}
@@ -166,7 +166,7 @@ def _list(out: console.Console, entries: Sequence[Entry], refused: Sequence[Refu
         (
             screen.when(entry.at),
             entry.revision[:12],
-            "now" if entry.until is None else f"{_span(entry.until - entry.at)}",
+            "now" if entry.until is None else f"{span(entry.until - entry.at)}",
             entry.source,
             entry.author,
             _told(entry.changed),
@@ -195,9 +195,9 @@ def _told(changed: Sequence[str] | None) -> str:
     return ", ".join(changed[:SHOWN_PARTS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """
-    >>> _span(0.4), _span(75), _span(3 * 3600 + 120), _span(200_000)
+    >>> span(0.4), span(75), span(3 * 3600 + 120), span(200_000)
     ('0.4 s', '75 s', '3.0 h', '2.3 d')
     """
     if seconds < 1:

@@ -14,7 +14,17 @@ from msgspec import Struct
 from rich import console
 
 from turnout import telemetry
-from turnout.cli import documents, exits, places, remote, report_html, report_markdown, report_text, screen
+from turnout.cli import (
+    documents,
+    exits,
+    places,
+    remote,
+    report_html,
+    report_known,
+    report_markdown,
+    report_text,
+    screen,
+)
 from turnout.errors import InputError, NotFoundError, StoreError, UnavailableError
 from turnout.recorder import app as recorder
 from turnout.reports import experiment as experiments
@@ -177,9 +187,19 @@ def reports(place: places.Place, admitted: snapshot.Snapshot, asked: Asked) -> l
     bring(place, asked.url)
     opened = catalog.open_store(asked.url, read_only=True)
     try:
-        known = experiments.Known(dropped=dropped(place))
+        lost, records = dropped(place), report_known.revisions(asked.url)
         now = time.time() if asked.as_of is None else asked.as_of
-        return [experiments.report(opened, admitted, name, now=now, phase=asked.phase, known=known) for name in names]
+        return [
+            experiments.report(
+                opened,
+                admitted,
+                name,
+                now=now,
+                phase=asked.phase,
+                known=experiments.Known(dropped=lost, versions=report_known.versions(records, name)),
+            )
+            for name in names
+        ]
     finally:
         opened.close()
 

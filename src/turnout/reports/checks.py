@@ -144,6 +144,12 @@ def _ramp(made: tables.Report) -> Iterator[tables.Check]:
         yield _check("ramp", "fine", "The ramp was never lowered.")
 
 
+def _changed(made: tables.Report) -> Iterator[tables.Check]:
+    if made.changed:
+        text = f"Changed after the first unit came: {'; '.join(made.changed)}"
+        yield _check("plan-changed", "warning", f"{text}. Only what was said before confirms; the rest explores.")
+
+
 def _windows(made: tables.Report) -> Iterator[tables.Check]:
     primary = made.primary
     if primary is None or primary.closed_ratio is None or primary.signal:
@@ -201,6 +207,7 @@ CHECKS: Final[tuple[Look, ...]] = (
     _fallback,
     _builds,
     _ramp,
+    _changed,
     _unmatched,
     _windows,
     _duration,

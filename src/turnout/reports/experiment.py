@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from turnout.errors import NotFoundError, did_you_mean
 from turnout.experiments import comparisons, phases, ratio_checks
-from turnout.reports import comparing, evidence, notes, tables, verdict
+from turnout.reports import comparing, evidence, notes, past, tables, verdict
 from turnout.spec import document, measures, snapshot
 from turnout.stores import base
 
@@ -31,11 +31,11 @@ class Known(Struct, frozen=True, kw_only=True):
 
     Attributes:
         dropped: Events lost before they were logged, by "type variant" (the running server's status).
-        ramps: (moment, share of units that take part) of each change, oldest first (the history of revisions).
+        versions: The experiment as earlier revisions had it, oldest first (the history of revisions).
     """
 
     dropped: Mapping[str, int] = {}
-    ramps: tuple[tuple[float, float], ...] = ()
+    versions: tuple[past.Past, ...] = ()
 
 
 NOTHING_KNOWN: Final = Known()
@@ -189,7 +189,8 @@ class _Reader:
             ),
             other_phases=tuple(_other(each) for each in seen if each.phase != self.span.phase),
             dropped=dict(known.dropped),
-            ramps=known.ramps,
+            ramps=past.ramps(known.versions, found.first_ts, found.last_ts) if found else (),
+            changed=past.changed(known.versions, self.spec, found.first_ts) if found and self.current else (),
             bucket_s=self.span.bucket_s,
         )
 

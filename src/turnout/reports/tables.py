@@ -381,6 +381,8 @@ class Report(Struct, frozen=True, kw_only=True):
         metrics: The primary metric, then the secondary ones. guardrails: those that forbid.
         dropped: Events lost before they were logged, by type and variant, where the caller knows.
         ramps: (moment, share of units that took part) of each change in the phase, where the caller knows.
+        changed: What the plan, the primary metric or a guardrail said when the first unit came, where it says
+            something else now: only what was said then confirms.
         bucket_s: Length of the periods in `flow`, curves and cohorts.
         hidden: Why effect numbers are left out; "" when they are there.
         verdict: What to do; None only while the report is being made.
@@ -415,6 +417,7 @@ class Report(Struct, frozen=True, kw_only=True):
     guardrails: tuple[MetricTable, ...] = ()
     crossed_from: Mapping[str, int] = {}
     ramps: tuple[tuple[float, float], ...] = ()
+    changed: tuple[str, ...] = ()
     flow: tuple[Flow, ...] = ()
     bucket_s: float = 86_400.0
     hidden: str = ""
