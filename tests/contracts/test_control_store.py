@@ -239,6 +239,19 @@ def test_reading_cannot_write(url: str) -> None:
     store.close()
 
 
+def test_a_store_whose_file_is_deleted_says_so(sqlite_template: Path, tmp_path: Path) -> None:
+    shutil.copy(sqlite_template, tmp_path / "events.db")
+    store = catalog.open_control(f"sqlite:///{tmp_path / 'events.db'}")
+    store.announce(replica("x1", seen=1.0))
+    (tmp_path / "events.db").unlink()
+
+    with pytest.raises(StoreError, match="was removed or replaced"):
+        store.announce(replica("x1", seen=2.0))
+    with pytest.raises(StoreError, match="was removed or replaced"):
+        store.overlay()
+    store.close()
+
+
 @pytest.mark.slow
 def test_two_programs_may_make_a_new_sqlite_file_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'events.db'}"

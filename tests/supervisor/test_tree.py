@@ -138,6 +138,23 @@ def test_a_document_that_kills_a_worker_is_refused_after_one_more_try(settings: 
     asyncio.run(run())
 
 
+def test_a_document_that_kills_its_worker_costs_one_worker_and_not_all(settings: Settings, serve: Serve) -> None:
+    async def run() -> None:
+        async with serve(dataclasses.replace(settings, workers=3)) as running:
+            before = await running.ready()
+            running.source.save("die in prepare")
+            status = await running.until(
+                lambda status: (
+                    status["refused"] is not None and status["workers"][0]["restarts"] >= 2 and status["converged"]
+                )
+            )
+            assert [worker["restarts"] for worker in status["workers"]] == [2, 0, 0]
+            assert pids(status)[1:] == pids(before)[1:]
+            assert status["convergence"]["refusals"][0]["error"].startswith("worker w0.")
+
+    asyncio.run(run())
+
+
 def test_a_worker_that_dies_at_the_commit_comes_back_with_the_new_document(settings: Settings, serve: Serve) -> None:
     async def run() -> None:
         async with serve(two(settings)) as running:

@@ -63,8 +63,8 @@ class Traffic(Struct, frozen=True, kw_only=True):
     def quantile(self, q: float) -> float | None:
         """Seconds, interpolated within its bucket as Prometheus does; None without requests.
 
-        >>> Traffic(buckets={0.1: 5, 0.2: 10, math.inf: 10}).quantile(0.75)
-        0.15
+        >>> Traffic(buckets={1.0: 5, 2.0: 10, math.inf: 10}).quantile(0.75)
+        1.5
         """
         total = max(self.buckets.values(), default=0.0)
         if total <= 0:

@@ -164,7 +164,7 @@ def watch(url: str, store: str, *, as_json: bool, rounds: int | None = None) -> 
     try:
         if as_json:
             for frame in frames:
-                click.echo(msgspec.json.encode(frame))
+                click.echo(line(frame))
             return exits.OK
         out = screen.open_console()
         if not out.is_terminal:
@@ -225,6 +225,11 @@ def _look(url: str, history: "deque[tuple[float, Counts]]", outcomes: Outcomes) 
     )
 
 
+def line(frame: Frame) -> str:
+    """The frame for machines."""
+    return msgspec.json.encode(frame).decode()
+
+
 def drawn(frame: Frame) -> console.Group:
     """The frame for people."""
     heads = ("endpoint", "experiment", "variant", ">requests/s", ">share", ">errors", ">p50", ">p95", ">p99")
@@ -241,8 +246,9 @@ def drawn(frame: Frame) -> console.Group:
         shares = ", ".join(f"{variant} {entry.get('weight', 0):g}" for variant, entry in told["variants"].items())
         parts.append(text.Text(f"rollout {name}: {_state(told['rollout'])}; {shares}"))
     for name, told in frame.shadows.items():
-        counts = ", ".join(f"{key} {value}" for key, value in told.items() if isinstance(value, int | float))
-        parts.append(text.Text(f"shadow {name}: {counts}"))
+        counts = {**told, "dropped": sum((told.get("dropped") or {}).values())}
+        told_text = ", ".join(f"{key} {value}" for key, value in counts.items() if isinstance(value, int | float))
+        parts.append(text.Text(f"shadow {name}: {told_text}"))
     return console.Group(*parts)
 
 

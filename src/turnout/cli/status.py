@@ -40,7 +40,7 @@ def command(  # noqa: PLR0913  # click hands over every option
     if as_json:
         screen.print_json(status)
     else:
-        _show(screen.open_console(), status)
+        show(screen.open_console(), status)
     return exits.WRONG if troubles(status) else exits.OK
 
 
@@ -69,7 +69,8 @@ def troubles(status: dict[str, Any]) -> list[str]:
     return found
 
 
-def _show(out: console.Console, status: dict[str, Any]) -> None:
+def show(out: console.Console, status: dict[str, Any]) -> None:
+    """Print the status for people."""
     build = f", build {status['build'][:12]}" if status.get("build") else ""
     stage = f", stage {status['stage']}" if status.get("stage") else ""
     out.print(

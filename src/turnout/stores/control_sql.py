@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 import sqlalchemy as sa
 
+from turnout.errors import StoreError
 from turnout.stores import control, databases, tables
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ class SqlControlStore:
         self._engine = databases.engine(url, read_only=read_only)
         try:
             databases.ensure_schema(self._engine, url, read_only=read_only)
+            self._file = databases.file(url)
+            self._identity = databases.identity(self._file)
         except BaseException:
             self._engine.dispose()
             raise
@@ -139,11 +142,18 @@ class SqlControlStore:
         self._engine.dispose()
 
     def _read(self, query: sa.Executable) -> list[Any]:
+        self._still_there()
         with databases.translated("to answer"), self._engine.connect() as connection:
             return list(connection.execute(query).mappings())
 
+    def _still_there(self) -> None:
+        """SQLite goes on reading and writing a deleted file, for nobody."""
+        if databases.identity(self._file) != self._identity:
+            raise StoreError(f"the database {self._file} was removed or replaced while it was open.", retry_after_s=1.0)
+
     @contextlib.contextmanager
     def _writing(self, doing: str) -> Iterator[sa.Connection]:
+        self._still_there()
         with databases.translated(doing), self._engine.begin() as connection:
             yield connection
 
