@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ import people
 
 HERE = Path(__file__).parent
 TIMEOUT_S = 30.0
-OUTCOMES_PER_POST = 50
+OUTCOMES_PER_POST = 10
 JSON = {"Content-Type": "application/json"}
 
 
@@ -35,6 +35,7 @@ class Answer:
         status: HTTP status; 0 when the connection failed.
         text: The reply's text; of a failure, what went wrong.
         sent: `time.monotonic()` when the request left; took_s: seconds until the answer was read.
+        at: When it was read, in seconds since the epoch.
         stays: Whether the person keeps talking; None when there was no reply to judge.
     """
 
@@ -46,6 +47,7 @@ class Answer:
     revision: str = ""
     variant: str = ""
     stays: bool | None = None
+    at: float = field(default_factory=time.time)
 
     @property
     def failed(self) -> bool:
@@ -88,8 +90,11 @@ class Caller:
         Raises:
             RuntimeError: The outcomes were not accepted.
         """
-        stayed = [answer.person.user_id for answer in answers if answer.stays]
-        outcomes = [{"event_id": f"{user}-kept", "name": "kept_talking", "unit": user} for user in stayed]
+        outcomes = [
+            {"event_id": f"{user}-kept", "name": "kept_talking", "unit": user, "ts": answer.at}
+            for answer in answers
+            if answer.stays and (user := answer.person.user_id)
+        ]
         if not outcomes:
             return
         response, body = self._post("/v1/outcomes", outcomes)

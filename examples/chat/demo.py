@@ -1,12 +1,13 @@
-"""The demo: a server, two experiments, simulated people, an edit under load, and what it cost.
+"""The demo: a server, experiments, simulated people, an edit under load, a verdict that ships, a canary that fails.
 
 `make demo` runs it and keeps serving until Ctrl-C, `make demo-once` ends by itself. The exit
-status is 1 if a single request failed, or an edit did not take effect.
+status is 1 if a single request failed, an edit did not take effect, or the canary was not rolled back.
 """
 
 import argparse
 import contextlib
 import itertools
+import json
 import signal
 import statistics
 import sys
@@ -26,9 +27,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-REPLY_PEOPLE, REPLY_CONCURRENCY, REPLY_LIMIT_S = 60, 3, 35.0
-SUGGEST_PEOPLE, SUGGEST_CONCURRENCY, SUGGEST_LIMIT_S = 4_000, 16, 55.0
-EDIT_BEFORE_S, AGAIN_LIMIT_S = 1.5, 25.0
+REPLY_PEOPLE, REPLY_CONCURRENCY, REPLY_LIMIT_S = 60, 3, 20.0
+SUGGEST_PEOPLE, SUGGEST_CONCURRENCY, SUGGEST_LIMIT_S = 4_000, 12, 45.0
+EDIT_BEFORE_S, AGAIN_LIMIT_S = 1.5, 12.0
+SHIPPED_PEOPLE, SHIPPED_LIMIT_S, CANARY_LIMIT_S = 150, 4.0, 30.0
+ALL = ("structure", "config", "same")
 NEW_WEIGHTS = {"retrieval": 90, "generation": 10}
 IN_SQL_S = 2.0
 """Answered requests are in the database within this time."""
@@ -67,8 +70,9 @@ class Demo:
         self.add_variants()
         self.structure()
         self.config()
-        self.reports()
         self.edit_under_load()
+        self.ship(self.reports())
+        self.canary()
         self.summary()
 
     def start(self) -> None:
@@ -86,7 +90,7 @@ class Demo:
         self.title(
             "Variants join the running server", "each is an edit of the document; what is there already is shared"
         )
-        edits = (("config: another reranker", ["config"]), ("structure: a language model", ["structure", "config"]))
+        edits = (("config: another reranker", ["config", "same"]), ("structure: a language model", ALL))
         for name, experiments in edits:
             revision = self.server.status()["revision"]
             took_s = self.server.changed(revision, since=self.document.write(experiments))
@@ -121,15 +125,6 @@ class Demo:
         persons = (people.person(f"suggest-{number}", self.everybody) for number in range(SUGGEST_PEOPLE))
         self.variants_table(self.send("suggest", persons, SUGGEST_PEOPLE, SUGGEST_CONCURRENCY, SUGGEST_LIMIT_S))
 
-    def reports(self) -> None:
-        self.title("The reports", f"turnout report EXPERIMENT --document {_short(self.document.path)}")
-        time.sleep(IN_SQL_S)
-        for experiment in ("config", "structure"):
-            text = serving.report(self.document.path, experiment, self.console.width)
-            lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
-            self.console.print(lines, markup=False, highlight=False, no_wrap=True, crop=False, overflow="ignore")
-            self.console.print()
-
     def edit_under_load(self) -> None:
         weights = " / ".join(f"{name} {weight}" for name, weight in NEW_WEIGHTS.items())
         self.title("A weight is edited under load", f"structure becomes {weights} while people keep asking")
@@ -142,7 +137,7 @@ class Demo:
         for flow in flows:
             flow.start()
         time.sleep(EDIT_BEFORE_S)
-        edited = self.document.write(["structure", "config"], NEW_WEIGHTS)
+        edited = self.document.write(ALL, NEW_WEIGHTS)
         try:
             self.server.changed(before, since=edited)
             in_force_s = self.server.status()["since"] - (time.time() - time.monotonic() + edited)
@@ -190,6 +185,80 @@ class Demo:
         ):
             table.add_row(name, f"[bold]{value}[/]")
         self.console.print(table)
+
+    def reports(self) -> str:
+        """The verdicts; returns the variant of `config` to ship, "" for none."""
+        place, page = self.document.path, self.document.path.with_name("report.html")
+        self.title("The verdicts", f"turnout report config same --document {_short(place)}")
+        self.console.print(
+            "[dim]`same` is an A/A: two names for one thing, on the same people and outcomes as `config`. Windows are "
+            "10 s here, so that they close; looking as often as you like is allowed.[/]"
+        )
+        time.sleep(IN_SQL_S)
+        asked = ("report", "config", "same", "--document", place, "--as-of", time.time())
+        self.plain(serving.turnout(*asked, "--html", page, width=self.console.width))
+        found = json.loads(serving.turnout(*asked, "--json", width=self.console.width))
+        verdicts = {report["experiment"]: report["verdict"] for report in found}
+        told = ", ".join(f"{name} [bold]{verdict['kind']}[/]" for name, verdict in verdicts.items())
+        self.console.print(f"{told}. With plots: [bold]{_short(page)}[/]")
+        return str(verdicts["config"]["variant"]) if verdicts["config"]["advice"] == "ship" else ""
+
+    def ship(self, winner: str) -> None:
+        self.title(
+            "The better one is shipped", "the verdict's variant becomes the document's winner; first, what that does"
+        )
+        if not winner:
+            self.console.print("Not decided with so few people: nothing is shipped.")
+            return
+        self.edit(self.document.draft(ALL, NEW_WEIGHTS, winner=winner))
+        persons = (people.person(f"shipped-{number}", self.everybody) for number in range(SHIPPED_PEOPLE))
+        answers = self.send("suggest", persons, SHIPPED_PEOPLE, SUGGEST_CONCURRENCY, SHIPPED_LIMIT_S)
+        self.variants_table(answers)
+        if any(answer.variant != winner for answer in answers if not answer.failed):
+            self.tally.broken.append(f"somebody did not get {winner} after it was shipped")
+
+    def canary(self) -> None:
+        self.title(
+            "A canary that fails",
+            "`no-reranker` looks faster; it gets a share of `suggest`, beside an equal share as control",
+        )
+        self.edit(self.document.draft(["structure"], NEW_WEIGHTS, canary=True))
+        began, stop, asked = time.monotonic(), threading.Event(), list[caller.Answer]()
+        flow = threading.Thread(target=self._flow, args=("suggest", SUGGEST_CONCURRENCY, stop, asked), daemon=True)
+        flow.start()
+        try:
+            while (state := self.server.rollout("suggest", "no-reranker")) != "rolled_back":
+                if time.monotonic() - began > CANARY_LIMIT_S:
+                    self.tally.broken.append(f"the canary is {state} after {CANARY_LIMIT_S:.0f} s")
+                    break
+                time.sleep(0.2)
+        finally:
+            stop.set()
+            flow.join(caller.TIMEOUT_S)
+        self.tally.answers += asked
+        served = sum(answer.variant == "canary" for answer in asked)
+        self.plain(
+            serving.turnout("rollout", "no-reranker", "--document", self.document.path, width=self.console.width)
+        )
+        self.console.print(
+            f"{len(asked):,} people in {time.monotonic() - began:.0f} s, {served} got the canary's reply, "
+            f"{sum(answer.failed for answer in asked)} failed: where it failed, the old pipeline answered."
+        )
+
+    def edit(self, draft: Path) -> None:
+        """Show what a draft would do, put it in force, and wait until every worker has it."""
+        before = self.server.status()["revision"]
+        shown = ("diff", _short(self.document.path), _short(draft))
+        self.console.print(f"[dim]turnout {' '.join(shown)}[/]", highlight=False)
+        self.plain(serving.turnout(*shown, width=self.console.width))
+        took_s = self.server.changed(before, since=self.document.put_in_force())
+        self.console.print(f"in force everywhere after [bold]{took_s:.2f} s[/]")
+
+    def plain(self, text: str) -> None:
+        """What a command printed, as it printed it."""
+        lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
+        self.console.print(lines, markup=False, highlight=False, no_wrap=True, crop=False, overflow="ignore")
+        self.console.print()
 
     def summary(self) -> None:
         self.title("What it cost", "")
@@ -288,6 +357,7 @@ class Demo:
             ("types and a form to try them", f"{url}/docs"),
             ("models, revision, workers", f"{url}/status"),
             ("metrics", f"{url}/metrics"),
+            ("the verdicts with plots", str(_short(self.document.path.with_name("report.html")))),
             ("edit this, it is in force at once", str(document)),
         ):
             table.add_row(what, f"[bold]{where}[/]")

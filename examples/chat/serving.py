@@ -34,18 +34,25 @@ class LiveDocument:
         self._yaml = ruamel.yaml.YAML()
         self._yaml.width = 120
         self._whole = self._yaml.load((HERE / "turnout.yaml").read_text("utf-8"))
+        self._canary = self._yaml.load((HERE / "canary" / "no-reranker.yaml").read_text("utf-8"))
         for name in ("chat", "data", "models"):
             (folder / name).symlink_to(HERE / name)
 
-    def write(self, experiments: Iterable[str], weights: dict[str, int] | None = None) -> float:
-        """Put the document with these experiments, and what they need, in force.
+    def draft(
+        self,
+        experiments: Iterable[str],
+        weights: dict[str, int] | None = None,
+        *,
+        winner: str = "",
+        canary: bool = False,
+    ) -> Path:
+        """Write the next document beside the one in force: with these experiments, and what they need.
 
         Args:
             experiments: Names of the experiments to keep.
             weights: New weights of the variants of `structure`.
-
-        Returns:
-            `time.monotonic()` of the moment the edit was on disk.
+            winner: The variant of `config` that everybody gets from now on.
+            canary: Whether the rollout of `canary/` begins.
         """
         document = copy.deepcopy(self._whole)
         keep = set(experiments)
@@ -56,10 +63,24 @@ class LiveDocument:
             del document["experiments"]
         for name, weight in (weights or {}).items():
             document["experiments"]["structure"]["variants"][name]["weight"] = weight
+        if winner:
+            document["experiments"]["config"]["winner"] = winner
+        if canary:
+            document["pipelines"] |= self._canary["pipelines"]
+            document["rollouts"] = self._canary["rollouts"]
         draft = self.path.with_suffix(".draft")
         with draft.open("w", encoding="utf-8") as file:
             self._yaml.dump(document, file)
-        draft.replace(self.path)
+        return draft
+
+    def write(self, experiments: Iterable[str], weights: dict[str, int] | None = None) -> float:
+        """Draft the next document and put it in force; `time.monotonic()` of the moment it was on disk."""
+        self.draft(experiments, weights)
+        return self.put_in_force()
+
+    def put_in_force(self) -> float:
+        """Make the draft the document; `time.monotonic()` of the moment it was on disk."""
+        self.path.with_suffix(".draft").replace(self.path)
         return time.monotonic()
 
     def bound_by(self, model: str) -> list[str]:
@@ -152,6 +173,10 @@ class Server:
             content: dict[str, Any] = json.load(response)
             return content
 
+    def rollout(self, endpoint: str, name: str) -> str:
+        """The state of a rollout, as every worker has it."""
+        return str(self.status()["endpoints"][endpoint]["experiments"][name]["rollout"]["state"])
+
     def changed(self, revision: str, *, since: float) -> float:
         """Wait until another revision than this is in force everywhere.
 
@@ -212,13 +237,13 @@ def fresh_folder() -> Path:
     return FOLDER
 
 
-def report(document: Path, experiment: str, width: int) -> str:
-    """What `turnout report` prints on a terminal of this width.
+def turnout(*arguments: object, width: int) -> str:
+    """What a command prints on a terminal of this width.
 
     Raises:
         DemoError: The command failed.
     """
-    command = [sys.executable, "-m", "turnout", "report", experiment, "--document", str(document)]
+    command = [sys.executable, "-m", "turnout", *map(str, arguments)]
     done = subprocess.run(
         command,
         capture_output=True,
@@ -229,5 +254,6 @@ def report(document: Path, experiment: str, width: int) -> str:
         env=os.environ | {"COLUMNS": str(width)},
     )
     if done.returncode != 0:
-        raise DemoError(f"`turnout report {experiment}` ended with {done.returncode}: {done.stderr or done.stdout}")
+        told = " ".join(map(str, arguments))
+        raise DemoError(f"`turnout {told}` ended with {done.returncode}: {done.stderr or done.stdout}")
     return done.stdout

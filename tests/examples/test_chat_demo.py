@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 
-def test_the_document_has_at_most_fifty_lines_and_two_experiments(examples: Path) -> None:
+def test_the_document_has_at_most_fifty_lines_and_three_experiments(examples: Path) -> None:
     text = (examples / "chat" / "turnout.yaml").read_text("utf-8")
     assert len(text.splitlines()) <= 50
-    assert text.count("endpoint: ") == 2
+    assert text.count("endpoint: ") == 3
 
 
 def test_turnout_check_accepts_the_document(example: Callable[[str], Any], examples: Path) -> None:
@@ -44,14 +44,46 @@ def test_the_live_copy_follows_an_edited_weight_and_the_original_stays(
 ) -> None:
     original = (examples / "chat" / "turnout.yaml").read_text("utf-8")
     live = example("serving").LiveDocument(tmp_path)
-    live.write(["structure", "config"], {"retrieval": 90, "generation": 10})
+    live.write(["structure", "config", "same"], {"retrieval": 90, "generation": 10})
     assert "generation: {pipeline: generation, weight: 10}" in live.path.read_text("utf-8")
     assert (examples / "chat" / "turnout.yaml").read_text("utf-8") == original
 
 
+def test_a_draft_changes_nothing_until_it_is_put_in_force(example: Callable[[str], Any], tmp_path: Path) -> None:
+    live = example("serving").LiveDocument(tmp_path)
+    live.write(["config"])
+    before = live.path.read_text("utf-8")
+    draft = live.draft(["config"], winner="letters")
+    assert live.path.read_text("utf-8") == before
+    assert "winner: letters" in draft.read_text("utf-8")
+    live.put_in_force()
+    assert "winner: letters" in live.path.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("experiments", "more"),
+    [
+        pytest.param(["config", "same"], {}, id="without-the-language-model"),
+        pytest.param(["structure", "config", "same"], {"winner": "letters"}, id="shipped"),
+        pytest.param(["structure"], {"canary": True}, id="canary"),
+    ],
+)
+def test_every_document_that_the_demo_writes_is_right(
+    example: Callable[[str], Any], tmp_path: Path, experiments: list[str], more: dict[str, Any]
+) -> None:
+    if not example("prepare").ready():
+        pytest.skip("the index is not built; run examples/chat/prepare.py")
+    live = example("serving").LiveDocument(tmp_path)
+    draft = live.draft(experiments, **more)
+    done = subprocess.run(
+        [sys.executable, "-m", "turnout", "check", "--no-code", draft], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_live_copy_knows_which_variants_share_a_model(example: Callable[[str], Any], tmp_path: Path) -> None:
     live = example("serving").LiveDocument(tmp_path)
-    assert live.bound_by("rank") == ["retrieval", "generation", "letters"]
+    assert live.bound_by("rank") == ["retrieval", "generation", "letters", "one", "other"]
     assert live.bound_by("rank-by-similarity") == ["similarity"]
 
 
@@ -111,7 +143,8 @@ def test_the_caller_reports_those_who_stay_and_counts_what_failed(
     assert [user for user, answer in by_user.items() if answer.failed] == ["u-3"]
     assert by_user["u-1"].variant == "letters"
     outcomes = [content for path, content in posted if path == "/v1/outcomes"]
-    assert outcomes == [[{"event_id": "u-1-kept", "name": "kept_talking", "unit": "u-1"}]]
+    at = by_user["u-1"].at
+    assert outcomes == [[{"event_id": "u-1-kept", "name": "kept_talking", "unit": "u-1", "ts": at}]]
 
 
 def test_a_server_that_is_gone_is_a_failed_answer_and_not_an_exception(example: Callable[[str], Any]) -> None:

@@ -84,6 +84,21 @@ def test_retrieval_answers_anything_that_is_text(retrieve: Callable[[str], Any],
     assert retrieve(text).text
 
 
+def test_the_hasty_pipeline_answers_until_somebody_types_an_accent(
+    example: Callable[[str], Any], direct: Any, embedder: Any, index: Any, stored: tuple[list[Any], Any]
+) -> None:
+    pipelines = example("chat.pipelines")
+
+    def ask(text: str) -> Any:
+        chat = pipelines.Chat(text=text)
+        return asyncio.run(pipelines.hasty(chat, embed=direct(embedder.predict), index=index))
+
+    entry = stored[0][3]
+    assert ask(entry.question).text in entry.answers
+    with pytest.raises(UnicodeEncodeError):
+        ask("qué es esto")
+
+
 def test_generation_writes_candidates_and_keeps_one(
     example: Callable[[str], Any], direct: Any, embedder: Any, rank: Any
 ) -> None:

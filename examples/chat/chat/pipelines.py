@@ -48,6 +48,17 @@ async def retrieve(
 
 
 @pipeline
+async def hasty(chat: Chat, *, embed: Model[str, Any], index: Model[Query, list[Match]], top_k: int = 20) -> Reply:
+    """As `retrieve`, but in the order of common words, without a reranker. Nobody tried it with an accent."""
+    typed = chat.text[:MAX_LETTERS]
+    found = await index(Query(await embed(typed), top_k))
+    asked = set(typed.lower().encode("ascii").split())
+    common = [len(asked & set(str(match.payload["question"]).lower().encode().split())) for match in found]
+    best = int(np.argmax(common))
+    return Reply(text=str(found[best].payload["answer"]), score=common[best] / max(1, len(asked)))
+
+
+@pipeline
 async def generate(
     chat: Chat,
     *,

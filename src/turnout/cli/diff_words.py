@@ -144,7 +144,7 @@ def _experiment(each: change_tables.Experiment) -> Section:
     if each.moved:
         lines.append(Line(f"{percent(each.moved)} of the units change their variant"))
         lines += _flows(each.flows)
-    elif each.state in ("continues", "new phase"):
+    elif all(each.phases):
         lines.append(Line("no unit changes its variant"))
     old, new = each.taking_part
     if abs(old - new) > 1e-9 and all(each.phases):
@@ -169,7 +169,8 @@ def _phase(each: change_tables.Experiment) -> str:
         return f"ends, phase {old}; the endpoint says what its units get"
     if each.state == "new phase":
         return f"phase {old} ends, {new} begins; results of the two are never pooled"
-    return f"phase {new} continues" if new else "does not run"
+    gone = len(each.keys) == 1 and each.keys[0].after is None and each.keys[0].path == f"experiments.{each.name}"
+    return f"phase {new} continues" if new else "is removed; it did not run any more" if gone else "does not run"
 
 
 def _logged(found: change_tables.Logged) -> Iterator[Line]:
