@@ -114,6 +114,11 @@ class Batcher:
         return self._entered - self._left
 
     @property
+    def crowded(self) -> bool:
+        """Whether half a batch waits; of a model that takes rows one by one, a row."""
+        return 2 * self.waiting >= max(2, self.batching.max_rows)
+
+    @property
     def running(self) -> int:
         """Batches taken and not yet delivered."""
         return len(self._running)

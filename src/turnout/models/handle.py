@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from turnout import wire
-from turnout.errors import TurnoutError
+from turnout.errors import OverloadError, TurnoutError
 from turnout.models import host, work
 
 DEADLINE_S = 30.0
@@ -110,7 +110,7 @@ class ShyHandle(Handle):
         Raises:
             OverloadError: Others wait.
         """
-        self._host.yield_to_others()
+        self._yield()
         return await super().__call__(item)
 
     async def many(self, items: Sequence[Any]) -> list[Any]:
@@ -120,9 +120,9 @@ class ShyHandle(Handle):
             OverloadError: Others wait.
         """
         answers: list[Any] = []
-        at_once = max(1, self._host.max_rows // 2)
+        at_once = max(1, self._host.batching.max_rows // 2)
         for first in range(0, len(items), at_once):
-            self._host.yield_to_others()
+            self._yield()
             answers += await super().many(items[first : first + at_once])
         return answers
 
@@ -132,9 +132,13 @@ class ShyHandle(Handle):
         Raises:
             OverloadError: Others wait.
         """
-        self._host.yield_to_others()
+        self._yield()
         async for chunk in super().stream(item):
             yield chunk
+
+    def _yield(self) -> None:
+        if self._host.crowded:
+            raise OverloadError(f"model {self.model!r} is busy with requests that somebody waits for.")
 
 
 def _answered(step: wire.Step, answer: work.Answer, began: float) -> None:

@@ -53,6 +53,7 @@ class Host:
 
     Attributes:
         alias: Its key in the document.
+        batching: How its rows are joined.
         version: The artifact's version; known after `open`.
         signature: What a row takes and gives; None when the artifact does not say. Known after `open`.
         ready: Whether it takes calls.
@@ -78,7 +79,7 @@ class Host:
         self.healthy = True
         self.streams = False
         self._factory = factory
-        self._batching = batching
+        self.batching = batching
         self._execution: Execution = execution
         self._count = instances
         self._timeout_s = timeout_s
@@ -107,20 +108,11 @@ class Host:
         return self._state == "ready"
 
     @property
-    def max_rows(self) -> int:
-        """Most rows in one batch."""
-        return self._batching.max_rows
+    def crowded(self) -> bool:
+        """Whether half a batch of rows, or a stream, waits."""
+        return self._refusal is None and (bool(self._streams) or self._batcher.crowded)
 
     # Calls
-
-    def yield_to_others(self) -> None:
-        """Refuse work that nobody waits for while half a batch of rows, or a stream, waits.
-
-        Raises:
-            OverloadError: So it is.
-        """
-        if self._refusal is None and (self._streams or 2 * self._batcher.waiting >= max(2, self._batching.max_rows)):
-            raise OverloadError(f"model {self.alias!r} is busy with requests that somebody waits for.")
 
     def submit(self, row: Any, deadline: float) -> "asyncio.Future[work.Answer]":
         """Queue one row; see `batcher.Batcher.submit`.
@@ -157,12 +149,9 @@ class Host:
                 version=self.version,
                 hint="Give its class stream(self, item), or call it without stream.",
             )
-        if len(self._streams) >= self._batching.max_queue_rows:
-            raise OverloadError(
-                f"model {self.alias!r} has {len(self._streams)} streams waiting.",
-                hint="Retry later.",
-                retry_after_s=1.0,
-            )
+        if len(self._streams) >= self.batching.max_queue_rows:
+            told = f"model {self.alias!r} has {len(self._streams)} streams waiting."
+            raise OverloadError(told, hint="Retry later.", retry_after_s=1.0)
         made = instance.Stream(row, deadline, self._clock)
         self._streams.append(made)
         self._pump()
@@ -193,7 +182,7 @@ class Host:
         self._state = "loading"
         self._batcher = batcher.Batcher(
             self.alias,
-            self._batching,
+            self.batching,
             loop=asyncio.get_running_loop(),
             registry=self._registry,
             wake=self._pump,
@@ -251,7 +240,7 @@ class Host:
         single_s = instance.measured_s(lambda: made.predict([row]), budget_s=WARM_BUDGET_S, most=5)
         self._batcher.batch_s = self._loop_s = single_s
         if self._native and single_s < WARM_BUDGET_S:
-            made.predict([row] * self._batching.max_rows)
+            made.predict([row] * self.batching.max_rows)
 
     def _loading_error(self, error: Exception) -> ModelError:
         return ModelError(
@@ -271,7 +260,7 @@ class Host:
             return
         self._state = "draining"
         self._refusal = f"model {self.alias!r} is being unloaded."
-        if self._batcher.waiting or self._batcher.running or self._streams or self._streaming():
+        if self._unfinished:
             self._drained = asyncio.Event()
             try:
                 await asyncio.wait_for(self._drained.wait(), timeout_s)
@@ -309,9 +298,11 @@ class Host:
         if due_s > 0.0:
             waiting.at_rest = True
             if due_s < math.inf:
-                self._wait(due_s)
-            elif self._drained is not None:
-                self._check_drained(self._drained)
+                if self._delay_timer is not None:
+                    self._delay_timer.cancel()
+                self._delay_timer = asyncio.get_running_loop().call_later(due_s, self._pump)
+            elif self._drained is not None and not self._unfinished:
+                self._drained.set()
             return
         free = [each for each in self._instances if each.idle]
         if not free:
@@ -319,7 +310,7 @@ class Host:
         if self._on_loop and len(free) == len(self._instances):
             self._compute_here(free[0])
             return
-        needed = -(-waiting.waiting // self._batching.max_rows)
+        needed = -(-waiting.waiting // self.batching.max_rows)
         for each in free[:needed]:
             each.idle = False
             each.tell(functools.partial(self._serve, each))
@@ -389,12 +380,10 @@ class Host:
             each.idle = True
             self._pump()
 
-    def _check_drained(self, drained: asyncio.Event) -> None:
-        if not (self._batcher.waiting or self._batcher.running or self._streams or self._streaming()):
-            drained.set()
-
-    def _streaming(self) -> bool:
-        return any(each.stream is not None for each in self._instances)
+    @property
+    def _unfinished(self) -> bool:
+        """Whether rows or streams wait, or an instance has not said yet that it rests."""
+        return bool(self._batcher.waiting or self._streams or not all(each.idle for each in self._instances))
 
     def _settle(self, batch: work.Batch, spent_s: float) -> None:
         """Answer a batch, and see whether its time calls for another place to compute."""
@@ -407,11 +396,6 @@ class Host:
 
     def _wants_loop(self) -> bool:
         return self._native and self._loop_s < (LOOP_S if self._on_loop else BACK_RATIO * LOOP_S)
-
-    def _wait(self, due_s: float) -> None:
-        if self._delay_timer is not None:
-            self._delay_timer.cancel()
-        self._delay_timer = asyncio.get_running_loop().call_later(due_s, self._pump)
 
     # Stuck calls
 
