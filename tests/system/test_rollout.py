@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -108,9 +109,11 @@ class Shop:
         self.project.start("--workers", "2")
 
     @contextlib.asynccontextmanager
-    async def callers(self, count: int = 4) -> AsyncIterator[None]:
-        """Users who call around a block; afterwards every one of their requests must have been answered."""
-        tasks = [asyncio.create_task(self._call(number)) for number in range(count)]
+    async def callers(self, *ports: int) -> AsyncIterator[None]:
+        """Four users at each port who call around a block; every one of their requests must have been answered."""
+        at = [port for port in ports or (self.project.port,) for _ in range(4)]
+        self._stop.clear()
+        tasks = [asyncio.create_task(self._call(number, port)) for number, port in enumerate(at)]
         try:
             yield
         finally:
@@ -119,8 +122,8 @@ class Shop:
         assert self.failures == []
         assert set(self.statuses) == {200}
 
-    async def _call(self, number: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.project.port)
+    async def _call(self, number: int, port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         count = 0
         while not self._stop.is_set():
             count += 1
@@ -280,6 +283,42 @@ def test_a_person_pauses_resumes_and_promotes_and_without_traffic_nothing_moves(
     text = shop.project.run("rollout", "looks", "next", "--moves").stdout
     assert "no users at night" in text
     assert "resume" in text
+
+
+def test_of_two_servers_one_steers_and_when_it_ends_the_other_goes_on(shop: Shop, tmp_path: Path) -> None:
+    database = tmp_path / ".turnout" / "events.db"
+
+    def one(query: str) -> str:
+        with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection:
+            found = connection.execute(query).fetchone()
+        return str(found[0]) if found else ""
+
+    async def go() -> None:
+        shop.write(CANARY.replace("min: 2s", "min: 4s"))
+        (tmp_path / "other").mkdir()
+        other = type(shop.project)(tmp_path / "other")
+        for name in ("turnout.yaml", "shop.py", "how"):
+            (other.folder / name).write_text((tmp_path / name).read_text())
+        shop.serve()
+        other.start("--store", f"sqlite:///{database}")
+        try:
+            async with shop.callers(shop.project.port, other.port):
+                await shop.until(lambda told: told["state"] == "ramping" and told["step"] == 2)
+                status = await other.until(lambda status: status["convergence"]["replicas"]["current"] == 2)
+                assert status["revision"] == (await shop.project.status())["revision"]
+            holder = one("SELECT holder FROM leases WHERE name = 'rollouts'")
+            url = one(f"SELECT url FROM replicas WHERE id = '{holder}'")
+            steers_here = url.endswith(f":{shop.project.port}")
+            ending, staying = (shop.project, other) if steers_here else (other, shop.project)
+            assert ending.stop() == 0
+            async with shop.callers(staying.port):
+                await shop.until(in_state("done"))
+            assert one("SELECT holder FROM leases WHERE name = 'rollouts'") != holder
+        finally:
+            other.stop()
+
+    asyncio.run(go())
+    assert shop.path() == ["ramping", "ramping", "promoting", "baking", "done"]
 
 
 def test_a_definition_that_changes_starts_anew_and_a_deleted_block_ends_it(shop: Shop) -> None:
