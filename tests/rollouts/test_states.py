@@ -81,6 +81,11 @@ def test_fewer_than_fifty_units_are_never_enough(rollout: Rollout, seen: Seen) -
     assert (move.decision, "50 are needed" in move.reason) == ("wait", True)
 
 
+def test_a_guardrail_without_data_holds_whatever_the_document_says(rollout: Rollout, seen: Seen) -> None:
+    move = states.step(at("ramping"), seen("no data"), rollout(on_inconclusive="advance"), START + 600)
+    assert (move.decision, move.reason) == ("hold", "no data yet for errors")
+
+
 def test_data_that_come_back_lead_out_of_holding(rollout: Rollout, seen: Seen) -> None:
     move = states.step(at("holding"), seen(), rollout(), START + 5_000)
     assert (move.decision, move.progress.state, move.progress.share) == ("advance", "ramping", 0.05)

@@ -100,6 +100,18 @@ def test_an_endpoint_has_one_rollout() -> None:
         (rollout(steps=[]), "found 0; expected at least 1 of them"),
         (rollout(step={"min": "1h", "max": "5m"}), "the longest time '5m' is below the shortest"),
         (rollout(kind="blue-green", steps=["1%"]), "'steps' has no effect with kind blue-green"),
+        (
+            rollout(kind="blue-green", outcomes={"kept": {"outcome": "k"}}),
+            "'outcomes' has no effect with kind blue-green",
+        ),
+        (
+            rollout(outcomes={"kept": {"outcome": "k"}}),
+            "its window of 1d is not over before the rollout's deadline of 1d",
+        ),
+        (
+            rollout(outcomes={"kept": {"outcome": "k", "window": "3h"}}, deadline="2h"),
+            "rollouts.new.outcomes.kept.window: its window of 3h is not over before the rollout's deadline of 2h",
+        ),
         (rollout(progress={"phase": "x", "state": "done"}), "only Turnout writes 'progress'"),
         (rollout(guardrails={"kept": {"outcome": "kept"}}), "a rollout's guardrails watch signals"),
         (rollout(outcomes={"slow": {"signal": "error"}}), "a rollout's outcomes watch outcomes"),

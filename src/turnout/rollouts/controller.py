@@ -29,7 +29,6 @@ AUTHOR: Final = "turnout rollouts"
 LOAD_RATIO: Final = 5.0
 """After a look that took the store a second, the next one waits at least so many: looking never fills its time."""
 
-
 SETTLING: Final = ("pending", "promoting")
 """States that only wait for every worker to follow; they are looked at oftener."""
 

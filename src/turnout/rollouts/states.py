@@ -168,6 +168,9 @@ def _blocked(seen: evidence.Evidence, spec: traffic.RolloutSpec) -> str:
         return f"too few requests in this step: {new} on the new side, {old} on the old, {spec.step.units} are needed"
     if min(seen.units) < FEWEST_UNITS:
         return f"too few units: {seen.units[0]} on the new side, {seen.units[1]} on the old, {FEWEST_UNITS} are needed"
+    silent = [each.name for each in seen.guardrails if each.state == "no data"]
+    if silent:
+        return f"no data yet for {', '.join(silent)}"
     return "" if seen.converged else "not every worker follows the last move"
 
 

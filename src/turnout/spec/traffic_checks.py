@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from turnout.errors import SpecError
-from turnout.spec import fields, findings, lookup, traffic, tree
+from turnout.spec import fields, findings, lookup, measures, traffic, tree, units
 from turnout.spec.tree import Node, mapping
 
 _RATIO: Final[TypeAdapter[float]] = TypeAdapter(fields.Ratio)
@@ -153,8 +153,9 @@ def _rollouts(root: Node) -> Iterator[SpecError]:
         yield from target(root, path, (*path, "to"))
         yield from _steps(root, path, keys)
         yield from _times(root, path, keys)
+        yield from _windows(root, path, keys)
         if lookup.text(keys.get("kind")) == "blue-green":
-            for key in ("steps", "step", "on_inconclusive"):
+            for key in ("steps", "step", "on_inconclusive", "outcomes"):
                 if key in keys:
                     message = f"{key!r} has no effect with kind blue-green, which switches at once."
                     yield findings.at(root, (*path, key), message, "Remove it.", at_key=True)
@@ -186,6 +187,20 @@ def _times(root: Node, path: tuple[str, ...], keys: dict[str, Node]) -> Iterator
     if low is not None and high is not None and low > high:
         message = f"the longest time {findings.shown(longest)} is below the shortest."
         yield findings.at(root, (*path, "step", "max"), message, "Raise max, or lower min.")
+
+
+def _windows(root: Node, path: tuple[str, ...], keys: dict[str, Node]) -> Iterator[SpecError]:
+    """An outcome that is not known before the deadline would take back every rollout."""
+    written = keys.get("deadline")
+    deadline = _seconds(written) if written is not None else measures.DAY_S
+    for name, outcome in mapping(keys.get("outcomes")).items():
+        window = mapping(outcome).get("window")
+        seconds = _seconds(window) if window is not None else measures.DAY_S
+        if deadline is not None and seconds is not None and seconds >= deadline:
+            at = (*path, "outcomes", name) if window is None else (*path, "outcomes", name, "window")
+            told = [units.duration_text(each) for each in (seconds, deadline)]
+            message = f"its window of {told[0]} is not over before the rollout's deadline of {told[1]}."
+            yield findings.at(root, at, message, "Raise 'deadline', or shorten 'window'.", at_key=True)
 
 
 def _share(node: Node) -> float | None:
