@@ -178,7 +178,7 @@ def test_targeting_reads_the_declared_attributes_of_body_and_header(serve: Any) 
             assert await by(None, {"country": "KR"}) == "old"
             assert await by("pro", "a text where an object could be") == "old"
             reasons = [each.reason for each in await client.exposures()]
-            assert reasons == ["SPLIT"]
+            assert reasons == ["SPLIT", "TARGETING"]
             assert (await client.exposures())[0].attributes == {"country": "KR", "plan": "pro"}
             assert (await client.exposures())[0].unit == "u1"
 

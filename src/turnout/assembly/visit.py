@@ -102,8 +102,8 @@ class Visit(msgspec.Struct, gc=False):
             split.tally.lacked(assigned.missing)
         if split.rollout is not None and not split.exposes(assigned):
             return
-        who = assigned.unit or request.id
-        if not journal.exposures.first(split.name, split.phase, who, request.ts):
+        who, answer = assigned.unit or request.id, (assigned.reason, assigned.variant)
+        if not journal.exposures.first(split.name, split.phase, who, answer, request.ts):
             return
         split.tally.exposed(assigned.variant)
         taken = journal.events.append(
