@@ -27,9 +27,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-REPLY_PEOPLE, REPLY_CONCURRENCY, REPLY_LIMIT_S = 60, 3, 20.0
-SUGGEST_PEOPLE, SUGGEST_CONCURRENCY, SUGGEST_LIMIT_S = 4_000, 12, 45.0
+REPLY_PEOPLE, REPLY_CONCURRENCY, REPLY_LIMIT_S = 50, 3, 17.0
+SUGGEST_PEOPLE, SUGGEST_CONCURRENCY, SUGGEST_LIMIT_S = 4_000, 8, 40.0
 EDIT_BEFORE_S, AGAIN_LIMIT_S = 1.5, 12.0
+MORE_PEOPLE, LOOK_S, LOOKS_UNTIL_S = 500, 8.0, 105.0
+"""While nothing is decided more people are sent and looked at, until so long after the start."""
 SHIPPED_PEOPLE, SHIPPED_LIMIT_S, CANARY_LIMIT_S = 150, 4.0, 30.0
 ALL = ("structure", "config", "same")
 NEW_WEIGHTS = {"retrieval": 90, "generation": 10}
@@ -63,6 +65,8 @@ class Demo:
         self.document = serving.LiveDocument(serving.fresh_folder())
         self.server = serving.Server(self.document.path)
         self.everybody, self.english = caller.questions(), caller.questions("english")
+        self.people = (people.person(f"suggest-{number}", self.everybody) for number in itertools.count())
+        self.began = time.monotonic()
 
     def play(self) -> None:
         """All acts."""
@@ -122,7 +126,7 @@ class Demo:
             "[dim]Simulated: how people type (letters swapped, words left out) and that they keep talking with "
             f"{chances}. Real: the questions, the answers, the models, and so which replies are right.[/]"
         )
-        persons = (people.person(f"suggest-{number}", self.everybody) for number in range(SUGGEST_PEOPLE))
+        persons = itertools.islice(self.people, SUGGEST_PEOPLE)
         self.variants_table(self.send("suggest", persons, SUGGEST_PEOPLE, SUGGEST_CONCURRENCY, SUGGEST_LIMIT_S))
 
     def edit_under_load(self) -> None:
@@ -194,11 +198,18 @@ class Demo:
             "[dim]`same` is an A/A: two names for one thing, on the same people and outcomes as `config`. Windows are "
             "10 s here, so that they close; looking as often as you like is allowed.[/]"
         )
-        time.sleep(IN_SQL_S)
-        asked = ("report", "config", "same", "--document", place, "--as-of", time.time())
-        self.plain(serving.turnout(*asked, "--html", page, width=self.console.width))
-        found = json.loads(serving.turnout(*asked, "--json", width=self.console.width))
-        verdicts = {report["experiment"]: report["verdict"] for report in found}
+        asked = ("report", "config", "same", "--document", place)
+        while True:
+            time.sleep(IN_SQL_S)
+            at = ("--as-of", time.time())
+            found = json.loads(serving.turnout(*asked, *at, "--json", width=self.console.width))
+            verdicts = {report["experiment"]: report["verdict"] for report in found}
+            if verdicts["config"]["kind"] != "UNDECIDED" or time.monotonic() > self.began + LOOKS_UNTIL_S:
+                break
+            self.console.print("[dim]A look: not decided yet; more people.[/]")
+            more = itertools.islice(self.people, MORE_PEOPLE)
+            self.send("suggest", more, MORE_PEOPLE, SUGGEST_CONCURRENCY, LOOK_S)
+        self.plain(serving.turnout(*asked, *at, "--html", page, width=self.console.width))
         told = ", ".join(f"{name} [bold]{verdict['kind']}[/]" for name, verdict in verdicts.items())
         self.console.print(f"{told}. With plots: [bold]{_short(page)}[/]")
         return str(verdicts["config"]["variant"]) if verdicts["config"]["advice"] == "ship" else ""
@@ -248,7 +259,7 @@ class Demo:
     def edit(self, draft: Path) -> None:
         """Show what a draft would do, put it in force, and wait until every worker has it."""
         before = self.server.status()["revision"]
-        shown = ("diff", _short(self.document.path), _short(draft))
+        shown = ("diff", _short(self.document.path), _short(draft), "--status", self.server.url)
         self.console.print(f"[dim]turnout {' '.join(shown)}[/]", highlight=False)
         self.plain(serving.turnout(*shown, width=self.console.width))
         took_s = self.server.changed(before, since=self.document.put_in_force())

@@ -1,18 +1,21 @@
 """`diff` compares two documents, on disk or in git, with their code, and says so by its exit status."""
 
+import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from turnout.cli import diff_markdown
+from turnout.cli import diff_markdown, documents
 from turnout.events import Exposure
+from turnout.experiments import phases
 from turnout.stores import catalog
 
 Turnout = Callable[..., Any]
@@ -252,6 +255,65 @@ def test_a_store_that_cannot_be_read_is_a_note(project: None, turnout: Turnout) 
     ended = turnout("diff", "--no-code", "--events", "sqlite:///events.db")
     assert ended.status == 0
     assert "Units of the exposure log were not counted" in ended.out
+
+
+@pytest.fixture
+def status() -> Iterator[tuple[str, dict[str, Any]]]:
+    """A server that answers every question with this status."""
+    told: dict[str, Any] = {}
+
+    class Answering(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(told).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", told
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_running_server_tells_what_models_take(
+    turnout: Turnout, tmp_path: Path, status: tuple[str, dict[str, Any]]
+) -> None:
+    shutil.copytree(HELLO, tmp_path / "hello")
+    os.chdir(tmp_path / "hello")
+    text = Path("turnout.yaml").read_text()
+    Path("next.yaml").write_text(
+        text.replace("models:\n", "models:\n  flower-v2: {source: flower-v2.onnx}\n")
+        + "shadows: {next: {endpoint: flower, models: {model: flower-v2}}}\n"
+    )
+    checked = json.loads(turnout("check", "--no-code", "--json").out)
+    url, told = status
+    told |= {
+        "revision": checked["stages"][""]["revision"],
+        "workers": [{}, {}],
+        "models": {"flower": {"version": "another", "memory_bytes": 5 * 2**20}},
+    }
+    asked = ("diff", "turnout.yaml", "next.yaml", "--no-code", "--json", "--status", url)
+    other = json.loads(turnout(*asked).out)["change"]["memory"]
+    assert other["before_bytes"] == 2 * Path("flower.onnx").stat().st_size  # another version: its artifact counts
+    told["models"]["flower"]["version"] = phases_version(Path("turnout.yaml"))
+    memory = json.loads(turnout(*asked).out)["change"]["memory"]
+    assert memory["before_bytes"] == 5 * 2**20
+    assert memory["after_bytes"] == 5 * 2**20 + 2 * Path("flower-v2.onnx").stat().st_size
+    assert memory["measured"] is False
+    told["revision"] = "another"
+    assert f"{url} serves revision another, not turnout.yaml." in turnout(*asked[:-3], "--status", url).out
+
+
+def phases_version(document: Path) -> str:
+    admitted = documents.admitted(documents.read(document), directory=document.absolute().parent)
+    return phases.version("flower", admitted.document, written=admitted.written, digests=admitted.digests)
 
 
 def exposure(unit: str, phase: str) -> Exposure:
