@@ -126,7 +126,9 @@ class SmallWorker:
         if self.server is not None:
             self.server.close()
         await asyncio.sleep(linger_s)
-        while self.in_flight:
+        calm = 0
+        while calm < 10:  # what was accepted last takes some turns of the loop until it is in flight
+            calm = 0 if self.in_flight else calm + 1
             await asyncio.sleep(0.01)
 
     def status(self) -> dict[str, object]:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from tests.contracts.event_stores import empty_postgresql, postgresql_url
 
+import turnout
 from turnout.stores import catalog, control
 
 __all__ = ["postgresql_url"]
@@ -19,6 +22,7 @@ __all__ = ["postgresql_url"]
 pytestmark = pytest.mark.slow
 
 Write = Callable[..., str]
+SOURCE = str(Path(turnout.__file__).parent.parent)
 
 
 @pytest.fixture
@@ -134,5 +138,35 @@ def test_counts_survive_the_workers_that_made_them(project: Any, load: Any) -> N
         counted = sum(float(line.split()[-1]) for line in lines if line.startswith("turnout_requests_total{"))
         assert counted == made.answered
         assert made.failures + made.turned_away == []
+
+    asyncio.run(run())
+
+
+def test_the_live_view_shows_each_variant_and_ends_quietly(project: Any, load: Any) -> None:
+    project.start()
+
+    async def run() -> None:
+        async with load(project, callers=2) as made:
+            while made.answered < 20:
+                await asyncio.sleep(0.01)
+            watching = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "turnout", "status", "--watch", "--json"),
+                cwd=project.folder,
+                env={**os.environ, "PYTHONPATH": SOURCE},
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            assert watching.stdout is not None
+            assert watching.stderr is not None
+            async with asyncio.timeout(40):
+                frames = [json.loads(await watching.stdout.readline()) for _ in range(2)]
+                watching.send_signal(signal.SIGINT)
+                assert await watching.wait() == 0
+                assert await watching.stderr.read() == b""
+        rows = frames[-1]["rows"]
+        assert {row["variant"] for row in rows} == {"none", "some"}
+        assert sum(row["requests_per_s"] for row in rows) > 0
+        assert all(row["latency_s"]["0.5"] > 0 for row in rows)
+        assert "1 of 1 replica" in frames[-1]["convergence"]
 
     asyncio.run(run())
