@@ -30,6 +30,8 @@ class Answers(abc.ABC):
         dialect: A key of `queries.DIALECTS`.
     """
 
+    _outcome_names = queries.OUTCOME_NAMES
+
     def __init__(self, dialect: str) -> None:
         self._words = queries.DIALECTS[dialect]
 
@@ -268,7 +270,7 @@ class Answers(abc.ABC):
         """See `base.EventStore.outcome_names`."""
         return [
             base.OutcomeName(name=name, count=count, unmatched=int(unmatched), first_ts=first, last_ts=last)
-            for name, count, first, last, unmatched in self._rows(queries.OUTCOME_NAMES)
+            for name, count, first, last, unmatched in self._rows(self._outcome_names)
         ]
 
 

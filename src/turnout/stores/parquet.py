@@ -40,8 +40,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULTS = Settings()
 
 
-PARTS: Mapping[str, str] = {**queries.PARTS}
-
 _BEHIND: Mapping[str, tuple[str, ...]] = {"units": (), "effective": (), "requests": ("units",)}
 """Parts that a part is made of."""
 
@@ -55,6 +53,8 @@ class ParquetStore(answers.Answers):
     Raises:
         StoreError: There is no such folder, its files cannot be read, or its tail's store is out of reach.
     """
+
+    _outcome_names = queries.OUTCOME_NAMES_BY_SCANS
 
     def __init__(self, url: str, *, read_only: bool = True, settings: Settings = DEFAULTS) -> None:
         super().__init__("duckdb")
@@ -124,12 +124,12 @@ class ParquetStore(answers.Answers):
     def _ask(self, query: queries.Query, words: Mapping[str, str], values: Mapping[str, answers.Value]) -> list[Any]:
         for part in query.parts:
             self._keep(part, values)
-        text = queries.whole(query, kept=PARTS).format(**words, **self._words)
+        text = queries.whole(query, kept=query.parts).format(**words, **self._words)
         return self._rows(text, **{name: values[name] for name in answers.names(text)})
 
     def _keep(self, part: str, values: Mapping[str, answers.Value]) -> None:
         """Have a part as a table, made anew unless the last question had the same."""
-        text = PARTS[part].format(**self._words)
+        text = queries.KEPT_PARTS[part].format(**self._words)
         bound = {name: values[name] for name in answers.names(text)}
         behind = [self._kept.get(name) for name in _BEHIND[part]]
         if self._kept.get(part) == (bound, behind):

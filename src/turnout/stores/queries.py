@@ -17,7 +17,7 @@ DIALECTS: Mapping[str, Mapping[str, str]] = {
 
 _UNITS = f"""
   SELECT unit, MIN(unit_type) AS unit_type, MIN(project) AS project, MIN(variant) AS variant,
-         MIN(sub_bucket) AS sub_bucket, MIN(subject) AS subject, MIN(ts) AS t0
+         MIN(sub_bucket) AS sub_bucket, MIN(ts) AS t0
   FROM exposures
   WHERE experiment = :experiment AND phase = :phase AND {ANALYSED} AND ts < :as_of
   GROUP BY unit
@@ -73,6 +73,44 @@ The second half are those where another experiment chose the pipeline and this o
 PARTS: Mapping[str, str] = {"units": _UNITS, "effective": _EFFECTIVE, "requests": _REQUESTS}
 """What several questions begin with. A store may keep one as a table from question to question."""
 
+_EFFECTIVE_OF_ALL = """
+  WITH reported AS MATERIALIZED (
+    SELECT event_id, ts, name, value, unit, request_id, unit_type, correction_of, project, ingested_at FROM outcomes
+  ),
+  corrections AS MATERIALIZED (
+    SELECT event_id, correction_of, project, ingested_at FROM reported WHERE correction_of <> ''
+  ),
+  asked AS MATERIALIZED (SELECT DISTINCT request_id FROM reported WHERE unit = ''),
+  predicted AS (SELECT event_id, unit FROM predictions WHERE unit <> '' AND event_id IN (SELECT request_id FROM asked)),
+  exposed AS (
+    SELECT request_id, MIN(unit) AS unit FROM exposures
+    WHERE experiment = :experiment AND phase = :phase AND request_id IN (SELECT request_id FROM asked)
+    GROUP BY request_id
+  )
+  SELECT o.ts, o.name, o.value, o.unit_type, o.project,
+         CASE WHEN o.unit <> '' THEN o.unit ELSE COALESCE(p.unit, x.unit, o.request_id) END AS unit
+  FROM reported o
+  LEFT JOIN predicted p ON p.event_id = o.request_id AND o.unit = ''
+  LEFT JOIN exposed x ON x.request_id = o.request_id AND o.unit = ''
+  WHERE o.ts < :outcomes_as_of
+    AND NOT EXISTS (
+      SELECT 1 FROM corrections c
+      WHERE c.correction_of = o.event_id AND c.project = o.project AND c.event_id <> o.event_id)
+    AND (o.correction_of = '' OR NOT EXISTS (
+      SELECT 1 FROM corrections s
+      WHERE s.correction_of = o.correction_of AND s.project = o.project
+        AND (s.ingested_at, s.event_id) > (o.ingested_at, o.event_id)))
+"""
+
+KEPT_PARTS: Mapping[str, str] = {
+    "units": _UNITS,
+    "effective": _EFFECTIVE_OF_ALL,
+    "requests": _REQUESTS.replace("SELECT u.unit,", "SELECT u.rowid AS unit,"),
+}
+"""The same for DuckDB, which keeps them as tables: outcomes of all names at once, each file read once, requests
+with a number for their unit. A scan is cheap there and a search is none, so small sides are looked up in large ones.
+"""
+
 _INLINE = ("requests", "valued")
 """Read once in their query: writing them down first would only cost."""
 
@@ -119,7 +157,7 @@ _VALUED = (
     (
         "capped",
         f"""
-  SELECT u.variant, u.subject, u.sub_bucket, u.t0,
+  SELECT u.unit, u.variant, u.sub_bucket, u.t0,
          {{floor}}u.t0 / :bucket_s{{end}} AS bucket,
          CASE WHEN u.t0 <= :closed_start THEN 1 ELSE 0 END AS closed,
          CAST(COALESCE(CASE WHEN s.y > :cap THEN :cap ELSE s.y END, 0) AS {_DOUBLE}) AS y,
@@ -133,7 +171,7 @@ _VALUED = (
     (
         "valued",
         """
-  SELECT variant, subject, sub_bucket, t0, bucket, closed, y, d, seen,
+  SELECT unit, variant, sub_bucket, t0, bucket, closed, y, d, seen,
          x - xd * (SELECT COALESCE(SUM(x) / NULLIF(SUM(xd), 0), 0) FROM capped) AS x
   FROM capped
 """,
@@ -158,10 +196,19 @@ FROM valued GROUP BY variant, bucket, closed ORDER BY variant, bucket, closed
 UNIT_VALUES = Query(
     ("units", "effective"),
     """
-SELECT subject, variant, sub_bucket, t0, closed, y, d, x, COUNT(*) OVER () AS total
-FROM valued ORDER BY subject LIMIT :at_most
+SELECT s.subject, v.variant, v.sub_bucket, v.t0, v.closed, v.y, v.d, v.x, COUNT(*) OVER () AS total
+FROM valued v JOIN subjects s ON s.unit = v.unit ORDER BY s.subject LIMIT :at_most
 """,
-    _VALUED,
+    (
+        *_VALUED,
+        (
+            "subjects",
+            """
+  SELECT unit, MIN(subject) AS subject FROM exposures
+  WHERE experiment = :experiment AND phase = :phase GROUP BY unit
+""",
+        ),
+    ),
 )
 
 
@@ -300,6 +347,20 @@ SELECT o.name, COUNT(*), MIN(o.ts), MAX(o.ts),
                   OR EXISTS (SELECT 1 FROM predictions p WHERE p.event_id = o.request_id) THEN 0 ELSE 1 END)
 FROM outcomes o GROUP BY o.name ORDER BY o.name
 """
+
+OUTCOME_NAMES_BY_SCANS = """
+WITH known AS MATERIALIZED (SELECT name, ts, unit, request_id FROM outcomes),
+lost AS (
+  SELECT k.name, COUNT(*) AS unmatched FROM known k
+  WHERE NOT EXISTS (SELECT 1 FROM exposures e WHERE e.unit = k.unit AND k.unit <> '')
+    AND NOT EXISTS (SELECT 1 FROM exposures e WHERE e.request_id = k.request_id)
+    AND NOT EXISTS (SELECT 1 FROM predictions p WHERE p.event_id = k.request_id)
+  GROUP BY k.name
+)
+SELECT k.name, COUNT(*), MIN(k.ts), MAX(k.ts), COALESCE(MAX(l.unmatched), 0)
+FROM known k LEFT JOIN lost l ON l.name = k.name GROUP BY k.name ORDER BY k.name
+"""
+"""The same question for DuckDB, as anti-joins."""
 
 ARRIVED_HOURS = """
 SELECT CASE WHEN ts < 0 THEN 0 WHEN ts >= :last_ts THEN :last_hour ELSE {floor}ts / 3600{end} END AS hour, COUNT(*)
