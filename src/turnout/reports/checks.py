@@ -33,7 +33,8 @@ def _check(code: str, state: tables.CheckState, text: str) -> tables.Check:
 def _sample_ratio(made: tables.Report) -> Iterator[tables.Check]:
     ratio = made.sample_ratio
     if ratio is None:
-        reason = "no unit was split yet" if made.current else "the weights of this phase are no longer in the document"
+        reason = "another system assigns, whose weights are unknown" if made.units else "no unit was split yet"
+        reason = reason if made.current else "the weights of this phase are no longer in the document"
         yield _check("sample-ratio", "unknown", f"The sample ratio was not checked: {reason}.")
         return
     counts = ", ".join(

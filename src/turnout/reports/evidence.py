@@ -54,12 +54,14 @@ class Span(Struct, frozen=True, kw_only=True):
     Attributes:
         now: What happened later is not read.
         bucket_s: Length of the periods.
+        lateness_s: Outcome name to how long its windows stay open beyond their end (`lateness`).
     """
 
     experiment: str
     phase: str
     now: float
     bucket_s: float
+    lateness_s: Mapping[str, float] = {}
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -127,7 +129,7 @@ def read(store: Evidence, spec: measures.MetricSpec, span: Span, units: Mapping[
         units: New units by variant and period, for signals: what is summed there are requests.
     """
     if spec.outcome is not None:
-        return _from_units(store.unit_sums(query(store, spec, span)), spec)
+        return _from_units(store.unit_sums(query(spec, span)), spec)
     if spec.kind == "quantile":
         return _from_ranks(store, spec, span, units)
     kind = spec.kind
@@ -144,11 +146,17 @@ def read(store: Evidence, spec: measures.MetricSpec, span: Span, units: Mapping[
     return _from_signals(store.signal_sums(asked), kind, units)
 
 
-def query(store: Evidence, spec: measures.MetricSpec, span: Span) -> base.UnitQuery:
+def lateness(store: Evidence, specs: Iterable[measures.MetricSpec]) -> dict[str, float]:
+    """How late the outcomes of these metrics arrive, each name asked once: the 99th percentile, within bounds."""
+    names = dict.fromkeys(spec.outcome for spec in specs if spec.outcome is not None)
+    late = {name: store.lateness(name) for name in names}
+    return {name: min(found.p99_s, MAX_LATENESS_S) for name, found in late.items() if found is not None}
+
+
+def query(spec: measures.MetricSpec, span: Span) -> base.UnitQuery:
     """The question for an outcome's sums; a window closes later where outcomes arrive late."""
     kind = spec.kind
     assert spec.outcome is not None and kind in ("conversion", "mean", "count", "ratio"), "as above"  # noqa: PT018
-    late = store.lateness(spec.outcome)
     return base.UnitQuery(
         experiment=span.experiment,
         phase=span.phase,
@@ -159,7 +167,7 @@ def query(store: Evidence, spec: measures.MetricSpec, span: Span) -> base.UnitQu
         cap=spec.cap,
         covariate_s=spec.covariate_s,
         as_of=span.now,
-        lateness_s=min(late.p99_s, MAX_LATENESS_S) if late is not None else 0.0,
+        lateness_s=span.lateness_s.get(spec.outcome, 0.0),
         bucket_s=span.bucket_s,
     )
 

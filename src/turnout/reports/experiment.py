@@ -73,6 +73,7 @@ def report(
         phase=phase or current,
         now=now,
         bucket_s=evidence.bucket_s(max(0.0, now - found.first_ts) if found is not None else 0.0),
+        lateness_s=evidence.lateness(store, (metric for _, _, metric in declared(spec.metrics))),
     )
     reader = _Reader(store, spec, span, span.phase == current)
     bare = reader.bare(admitted, found, seen, known)
@@ -85,8 +86,10 @@ def judged(made: tables.Report) -> tables.Report:
     mismatch = made.sample_ratio is not None and made.sample_ratio.verdict == "mismatch"
     if mismatch:
         made = veiled(made, "Effect numbers are hidden: units are missing on one side, so they mean nothing.")
-    elif made.plan.horizon == "fixed" and made.plan.complete is False:
-        made = veiled(made, "The result is hidden until the plan is complete (plan.horizon: fixed).", guardrails=False)
+    elif made.plan.horizon == "fixed" and not made.plan.complete:
+        lacking = "" if made.plan.units is not None else "; plan.units is missing, so it never is"
+        why = f"The result is hidden until the plan is complete (plan.horizon: fixed{lacking})."
+        made = veiled(made, why, guardrails=False)
     return msgspec.structs.replace(made, verdict=verdict.decide(made))
 
 

@@ -272,7 +272,8 @@ def find_log(
     if not found:
         return None
     _, key, each, seen = max(found, key=lambda one: (one[0], one[3].units))
-    span = evidence.Span(experiment=key, phase=seen.phase, now=now, bucket_s=wording.DAY_S)
+    late = evidence.lateness(store, (metric for _, _, metric in experiment.declared(spec.metrics)))
+    span = evidence.Span(experiment=key, phase=seen.phase, now=now, bucket_s=wording.DAY_S, lateness_s=late)
     units: dict[str, dict[int, int]] = {}
     for day in store.exposure_days(key, seen.phase, wording.DAY_S):
         units.setdefault(day.variant, {})[day.bucket] = day.units

@@ -109,7 +109,7 @@ def _answer(
     if metric.outcome is None:
         words = "signals have no value per unit in the log; their variance comes from sub-buckets"
         return Answer(name=name, role=role, label=label, trusted=None, words=words)
-    values = store.unit_values(evidence.query(store, metric, log.span), wish.units)
+    values = store.unit_values(evidence.query(metric, log.span), wish.units)
     columns = _columns(values, metric)
     if len(columns.y) < 2 * wish.looks:
         words = f"{len(columns.y)} units with a closed window are too few for {wish.looks} looks"

@@ -183,14 +183,15 @@ def _about(made: tables.Report, name: str) -> Iterable[str]:
     judged = [(metric, harm) for metric, harm in harms if harm is not None]
     yield from (_harm(name, metric, harm) for metric, harm in judged if harm.state == "harmful")
     yield from needs.primary_words(made, name)
-    yield from (_harm(name, metric, harm) for metric, harm in judged if harm.state != "harmful")
+    yield from (_harm(name, metric, harm) for metric, harm in judged if harm.state == "inconclusive")
+    safe = [metric.label for metric, harm in judged if harm.state == "safe"]
+    if safe:
+        yield f"{name}, {', '.join(safe)}: surely within {'their margins' if len(safe) > 1 else 'the margin'}."
 
 
 def _harm(name: str, metric: tables.MetricTable, harm: tables.Harm) -> str:
     margin, low, high = (wording.change(each, metric.scale, sign=False) for each in (harm.margin, harm.low, harm.high))
     if harm.state == "harmful":
         return f"{name}, {metric.label}: worse by {low} at least, beyond the margin of {margin}."
-    if harm.state == "safe":
-        return f"{name}, {metric.label}: surely within the margin of {margin}."
     most = "nothing is known yet" if harm.high is None else f"worse by up to {high}"
     return f"{name}, {metric.label}: {most}, not surely within the margin of {margin}."
