@@ -4,8 +4,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from turnout.cli import diff_markdown
 from turnout.supervisor import settings
 
 SOURCE = str(Path(turnout.__file__).parent.parent)
+DEADLINE_S = 60.0
 STEPS_OF_OURS = ("check", "only", "diff", "contract")
 
 GH = """#!/usr/bin/env python3
@@ -215,6 +220,78 @@ def test_the_manifests_fit_together(gitops: Path) -> None:
     application = read(gitops / "argocd" / "application.yaml")
     assert (application["apiVersion"], application["kind"]) == ("argoproj.io/v1alpha1", "Application")
     assert application["spec"]["destination"]["namespace"] == kustomization["namespace"]
+
+
+def mounted(folder: Path, version: str, files: dict[str, str]) -> None:
+    """Bring files into a folder as the kubelet does: a new folder, and one link that is replaced."""
+    content = folder / f"..{version}"
+    content.mkdir(parents=True)
+    for name, text in files.items():
+        (content / name).write_text(text)
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"..data/{name}")
+    (folder / "..data_tmp").symlink_to(content.name)
+    (folder / "..data_tmp").replace(folder / "..data")
+
+
+def until(found: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not found():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_pod_follows_its_configmap_without_a_restart(gitops: Path, tmp_path: Path) -> None:
+    kustomization = read(gitops / "kustomization.yaml")
+    files = {Path(name).name: (gitops / name).read_text() for name in kustomization["configMapGenerator"][0]["files"]}
+    (container,) = read(gitops / "deploy" / "deployment.yaml")["spec"]["template"]["spec"]["containers"]
+    environment = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    mount, state = tmp_path / "etc", tmp_path / "state"
+    mounted(mount, "2026_01", files)
+    environment |= {
+        "TURNOUT_DOCUMENT": str(mount),
+        "TURNOUT_DIRECTORY": str(gitops / "serving"),
+        "TURNOUT_STATE": str(state),
+        "TURNOUT_LISTEN_HOST": "127.0.0.1",
+        "TURNOUT_LISTEN_PORT": "0",
+        "TURNOUT_NOTICE_S": "0",
+        "PYTHONPATH": SOURCE,
+    }
+    known = {name: value for name, value in os.environ.items() if not name.startswith("TURNOUT_")}
+    command = [sys.executable, "-m", *container["command"]]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=known | environment, stdout=log, stderr=log, start_new_session=True)
+
+    def status() -> dict[str, Any]:
+        url = json.loads((state / "supervisor.json").read_text())["url"]
+        with urllib.request.urlopen(f"{url}/status", timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    def serving(weight: float) -> bool:
+        try:
+            told = status()
+        except (OSError, ValueError):
+            return False
+        variants = (told["experiments"].get("new-model") or {}).get("variants") or {}
+        return bool(told["converged"]) and variants.get("new", {}).get("weight") == weight
+
+    try:
+        until(lambda: serving(10), process)
+        pid = status()["workers"][0]["pid"]
+        changed = files["experiments.yaml"].replace("new: {weight: 10,", "new: {weight: 50,")
+        mounted(mount, "2026_02", files | {"experiments.yaml": changed})
+        until(lambda: serving(50), process)
+        assert status()["workers"][0]["pid"] == pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def test_variables_that_kubernetes_injects_for_the_service_are_no_settings(gitops: Path) -> None:

@@ -152,8 +152,9 @@ class _Reading:
         """What a running server says its models take, where it runs the models of this side."""
         told = remote.status(url)
         taken, workers = _memory(told, self.snapshot), len(told.get("workers") or ()) or 1
-        if told.get("revision") != self.snapshot.revision:
-            self.notes.append(f"{url} serves revision {str(told.get('revision'))[:12]}, not {self.side.label}.")
+        serves = str(told.get("revision") or "")
+        if not serves or not self.snapshot.revision.startswith(serves):
+            self.notes.append(f"{url} serves revision {serves[:12] or 'none'}, not {self.side.label}.")
         facts = self.facts
         self.facts = change_tables.Facts(
             contracts=facts.contracts,
