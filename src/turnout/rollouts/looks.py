@@ -182,12 +182,7 @@ def _of_requests(kind: samples.Kind, sample: samples.Buckets, units: int | None)
     """The estimate of one side; at the request only where the request is the unit."""
     if units is None and kind in _SHARES:
         return proportion(math.fsum(sample.sums), round(sample.requests))
-    found = estimates.estimate(kind, sample)
-    if found is None or kind not in _SHARES or not units:
-        return found
-    unseen = 0.5 / (units + 1)  # no failure among so many units says no more than half a failing unit does
-    least = unseen * (1 - unseen) / units
-    return samples.Estimate(m=found.m, v=found.v, n=found.n, df=found.df, v_always=max(found.v_always, least))
+    return estimates.estimate(kind, sample, units=units)
 
 
 def proportion(bad: float, requests: int) -> samples.Estimate | None:
