@@ -76,6 +76,16 @@ def test_a_silent_server_is_gone_and_no_replica_counts_twice() -> None:
     assert told["replicas"] == {"total": 1, "current": 1}
 
 
+def test_a_store_that_does_not_answer_is_not_taken_for_a_small_fleet() -> None:
+    other = structs.replace(OWN, id="other")
+    told = convergence.told(OWN, others(other, at=100.0), (), now=100.0 + control.GONE_S + 0.1)
+    assert told["replicas"]["total"] == 1
+    assert told["alone"]
+    assert told["text"].endswith("; other servers are not known, the store does not answer")
+    assert not convergence.told(OWN, others(other, at=100.0), (), now=105.0)["alone"]
+    assert not convergence.told(OWN, None, (), now=100.0)["alone"]
+
+
 def test_before_the_first_document_nothing_is_promised() -> None:
     own = structs.replace(OWN, revision="", since=0.0, workers_current=0)
     assert convergence.told(own, None, (), now=100.0)["text"] == "no revision is in force yet"
@@ -89,7 +99,9 @@ def test_the_status_tells_the_fleet_as_the_control_plane_sees_it(settings: Setti
                 id="other", host="far", pid=9, revision="0" * 12, since=1.0, workers=1, seen=time.time() + 60.0
             )
             view = control.View(
-                replicas=(other,), at=2.0, duties={"presence": control.Duty(rounds=3, failures=2, error="away")}
+                replicas=(other,),
+                at=time.time() + 60.0,
+                duties={"presence": control.Duty(rounds=3, failures=2, error="away")},
             )
             (Path(settings.state) / "view.json").write_bytes(msgspec.json.encode(view))
             status = await running.until(lambda status: status["convergence"]["replicas"]["total"] == 2)

@@ -12,7 +12,7 @@ from turnout.stores import control
 def told(
     own: control.Replica, view: control.View | None, workers: Sequence[Mapping[str, Any]], *, now: float
 ) -> dict[str, Any]:
-    """The `convergence` of `/status`.
+    """The `convergence` of `/status`; `alone` says that the store tells nothing of other servers just now.
 
     Args:
         own: This server, as of now.
@@ -36,6 +36,7 @@ def told(
         "refusals": [_named(one) | {"error": error} for one in fleet for error in one.refusal],
         "since": {str(row["worker"]): row["since"] for row in workers if row.get("since")},
         "fleet_seen": view.at or None if view else None,
+        "alone": view is not None and now - view.at > control.GONE_S,
     }
     return made | {"text": words(made)}
 
@@ -66,7 +67,8 @@ def words(made: Mapping[str, Any]) -> str:
     text = f"{parts['current']} of {parts['total']} replica{plural}"
     if workers["current"] != workers["total"] or parts["total"] == 1:
         text += f" ({workers['current']} of {workers['total']} worker{'' if workers['total'] == 1 else 's'})"
-    return f"{text} on {made['revision'][:12]}, slowest after {made['slowest_s']:.1f} s"
+    text += f" on {made['revision'][:12]}, slowest after {made['slowest_s']:.1f} s"
+    return f"{text}; other servers are not known, the store does not answer" if made.get("alone") else text
 
 
 def _behind(one: control.Replica, revision: str) -> dict[str, Any]:
