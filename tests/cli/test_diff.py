@@ -257,6 +257,23 @@ def test_a_store_that_cannot_be_read_is_a_note(project: None, turnout: Turnout) 
     assert "Units of the exposure log were not counted" in ended.out
 
 
+@pytest.mark.slow
+def test_code_that_is_not_beside_the_document_is_said_not_to_be_of_the_revision(
+    turnout: Turnout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turnout("init", "project")
+    os.chdir("project")
+    (tmp_path / "installed").mkdir()
+    Path("mail.py").rename(tmp_path / "installed" / "mail.py")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'installed'}:{os.environ.get('PYTHONPATH', '')}")
+    git("init", "-q", ".")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    ended = turnout("diff")
+    assert ended.status == 0, ended.err
+    assert "The code of mail is not beside the document" in ended.out
+
+
 @pytest.fixture
 def status() -> Iterator[tuple[str, dict[str, Any]]]:
     """A server that answers every question with this status."""

@@ -12,7 +12,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ class Question(Struct, frozen=True, kw_only=True):
 
     Attributes:
         digests: By source, so that no artifact is read twice.
+        revision: Whether it is one that git keeps, written out: code of other folders is then not of that revision.
     """
 
     files: Mapping[str, str]
@@ -44,6 +45,7 @@ class Question(Struct, frozen=True, kw_only=True):
     stage: str = ""
     secrets_folder: str = ""
     digests: Mapping[str, str] = {}
+    revision: bool = False
 
 
 class Complaint(Struct, frozen=True, kw_only=True):
@@ -61,7 +63,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     Attributes:
         errors: Code that does not import, or is no pipeline.
-        notes: Why the contract of an endpoint is not known.
+        notes: Why the contract of an endpoint is not known, or what code is not of the revision.
     """
 
     contracts: Mapping[str, change_tables.Contract] = {}
@@ -127,12 +129,25 @@ async def answer(question: Question) -> Answer:
             continue
         if found is not None:
             contracts[name] = found
+    if question.revision:
+        notes += _elsewhere(admitted, Path(question.directory))
     return Answer(
         contracts=contracts,
         build=user_code.build,
         errors=tuple(_complaint(admitted.located(error)) for error in errors),
         notes=tuple(notes),
     )
+
+
+def _elsewhere(admitted: snapshot.Snapshot, directory: Path) -> Iterator[str]:
+    """Modules that were not found beside the document but where they are installed."""
+    content = admitted.document
+    references = [*(each.code for each in content.pipelines.values()), *(each.code for each in content.models.values())]
+    for top in sorted({text.partition(":")[0].partition(".")[0] for text in references if text and ":" in text}):
+        places = [getattr(sys.modules.get(top), "__file__", None), *getattr(sys.modules.get(top), "__path__", ())]
+        found = [Path(place) for place in places if place]
+        if found and top != code.OWN and not any(place.is_relative_to(directory) for place in found):
+            yield f"The code of {top} is not beside the document: the installed one stands for that of the revision."
 
 
 def _complaint(error: SpecError) -> Complaint:

@@ -139,6 +139,7 @@ class _Reading:
             stage=self.stage,
             secrets_folder=self.secrets_folder or "",
             digests={str(models[name].source): digest for name, digest in self.snapshot.digests.items()},
+            revision=self.side.revision,
         )
         found = code_facts.ask(question)
         self.notes += found.notes

@@ -46,12 +46,14 @@ class Side:
         label: For people: "turnout.yaml", "turnout.yaml at HEAD".
         files: Name as shown to people to text; empty when the revision has no such document.
         directory: Where relative sources and user code are.
+        revision: Whether git keeps it, and it was written out.
         notes: What is not as git keeps it.
     """
 
     label: str
     files: dict[str, str]
     directory: Path
+    revision: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -116,7 +118,7 @@ class _Checkout:
         label = f"{self.path} at {self.revision}"
         whole = self._listed(self.path)
         if not whole:
-            return Side(f"{label} (not there)", {}, self.folder)
+            return Side(f"{label} (not there)", {}, self.folder, revision=True)
         is_folder = str(self.path) not in whole
         home = self.path if is_folder else self.path.parent
         entries = self._listed(home)
@@ -125,7 +127,7 @@ class _Checkout:
         read = documents.read(document)
         self._sources(home, read)
         shown = {f"{GIT}{self.revision}/{Path(name).relative_to(self.folder)}": text for name, text in read.items()}
-        return Side(label, shown, self.folder / home, self.notes)
+        return Side(label, shown, self.folder / home, revision=True, notes=self.notes)
 
     def _listed(self, path: Path) -> dict[str, _Entry]:
         """Files of the revision at or below a path, by path from the repository's top."""

@@ -259,6 +259,8 @@ def _experiment_notes(before: snapshot.Snapshot, after: snapshot.Snapshot, name:
 def _both_notes(
     before: snapshot.Snapshot, after: snapshot.Snapshot, old: document.ExperimentSpec, new: document.ExperimentSpec
 ) -> Iterator[str]:
+    if old.endpoint != new.endpoint:
+        yield f"It moves from endpoint {old.endpoint} to {new.endpoint}: other requests, under the same split."
     if (old.targeting or "") != (new.targeting or ""):
         texts = [f"'{each.targeting}'" if each.targeting else "nobody left out" for each in (old, new)]
         yield f"Targeting goes from {texts[0]} to {texts[1]}; shares are of units that take part under both."
