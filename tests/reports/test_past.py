@@ -62,7 +62,7 @@ def test_a_report_warns_of_both(document: Document, canned: Callable[..., object
         now,
         "structure",
         now=1_000_000.0,
-        known=experiment.Known(versions=steps),
+        known=experiment.Known(versions=lambda first, last: steps),
     )
     assert made.verdict is not None
     checks: dict[str, tables.Check] = {check.code: check for check in made.verdict.checks}

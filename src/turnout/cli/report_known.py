@@ -3,7 +3,7 @@
 It comes from the history of revisions in the control store; where there is none, nothing is known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import pydantic
@@ -15,6 +15,8 @@ from turnout.spec import document, tree
 from turnout.stores import catalog, control
 
 MOST_REVISIONS: Final = 1_000
+MOST_PARSED: Final = 100
+"""Of the revisions in a phase, the newest so many are looked at: a document takes milliseconds to parse."""
 
 
 def revisions(url: str) -> list[control.RevisionRecord]:
@@ -31,17 +33,27 @@ def revisions(url: str) -> list[control.RevisionRecord]:
         opened.close()
 
 
-def versions(records: Sequence[control.RevisionRecord], name: str) -> tuple[past.Past, ...]:
-    """The experiment in each revision that had it and can still be read."""
-    found = []
-    for record in records:
-        try:
-            content = tree.plain(history.as_served(record))
-        except TurnoutError:
-            continue
+def versions(
+    records: Sequence[control.RevisionRecord], name: str
+) -> Callable[[float, float], Sequence[past.Past]] | None:
+    """How a report asks for one experiment's versions; only what lies in its time is parsed."""
+    if not records:
+        return None
+
+    def between(first: float, last: float) -> list[past.Past]:
+        before = [record for record in records if record.at <= first][-1:]
+        during = [record for record in records if first < record.at <= last]
+        found = (_version(record, name) for record in before + during[-MOST_PARSED:])
+        return [each for each in found if each is not None]
+
+    return between
+
+
+def _version(record: control.RevisionRecord, name: str) -> past.Past | None:
+    """The experiment in a revision; None where it was not there, or was written for another release."""
+    try:
+        content = tree.plain(history.as_served(record))
         written = (content.get("experiments") or {}).get(name) if isinstance(content, dict) else None
-        try:
-            found.append(past.Past(at=record.at, spec=document.ExperimentSpec.model_validate(written)))
-        except pydantic.ValidationError:  # not there, or written for another release
-            continue
-    return tuple(found)
+        return past.Past(at=record.at, spec=document.ExperimentSpec.model_validate(written))
+    except (TurnoutError, pydantic.ValidationError):
+        return None

@@ -5,7 +5,7 @@ decides, and `notes` says in plain words what a reader must know beside the verd
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -31,11 +31,12 @@ class Known(Struct, frozen=True, kw_only=True):
 
     Attributes:
         dropped: Events lost before they were logged, by "type variant" (the running server's status).
-        versions: The experiment as earlier revisions had it, oldest first (the history of revisions).
+        versions: From two moments to the experiment as revisions between them had it, and the one in force at the
+            first, oldest first (the history of revisions); None where nothing is known.
     """
 
     dropped: Mapping[str, int] = {}
-    versions: tuple[past.Past, ...] = ()
+    versions: Callable[[float, float], Sequence[past.Past]] | None = None
 
 
 NOTHING_KNOWN: Final = Known()
@@ -163,6 +164,7 @@ class _Reader:
         if found is not None and found.last_ts > self.span.now:  # of a past moment, to the period
             units = {name: sum(by_time.values()) for name, by_time in self.flow.items()}
         ratio, expected = self._sample_ratio(units)
+        versions = known.versions(found.first_ts, found.last_ts) if found and known.versions else ()
         return tables.Report(
             experiment=self.span.experiment,
             endpoint=self.spec.endpoint,
@@ -192,8 +194,8 @@ class _Reader:
             ),
             other_phases=tuple(_other(each) for each in seen if each.phase != self.span.phase),
             dropped=dict(known.dropped),
-            ramps=past.ramps(known.versions, found.first_ts, found.last_ts) if found else (),
-            changed=past.changed(known.versions, self.spec, found.first_ts) if found and self.current else (),
+            ramps=past.ramps(versions, found.first_ts, found.last_ts) if found else (),
+            changed=past.changed(versions, self.spec, found.first_ts) if found and self.current else (),
             bucket_s=self.span.bucket_s,
         )
 
