@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -78,3 +79,10 @@ def test_it_announces_the_server_brings_the_overlay_and_leaves_when_told_or_orph
     assert [found.revision for found in store.history(9)] == ["r1"]
     assert store.replicas(since=0.0) == []
     store.close()
+
+
+def test_it_stays_light() -> None:
+    heavy = ("scipy", "numpy", "pandas", "duckdb", "pyarrow", "click", "rich", "alembic")
+    code = f"import sys, turnout.controlplane.app\nprint([name for name in {heavy!r} if name in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout.strip() == "[]"
