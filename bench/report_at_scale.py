@@ -54,6 +54,7 @@ def measure(side: str, folder: Path, cores: list[int]) -> dict[str, Any]:
         text=True,
         timeout=1_800,
         check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
     )
     if run.returncode != 0:
         raise SystemExit(f"{side} failed: {run.stderr.strip()[-2000:]}")

@@ -324,7 +324,7 @@ def test_answers_stand_as_of_the_last_seal_and_say_so(tmp_path: Path, url: str) 
     query = base.UnitQuery(experiment="structure", phase=PHASE, outcome="kept", window_s=3_600.0, as_of=1e9)
 
     assert [(one.n, one.closed) for one in store.unit_sums(query)] == [(1, False)]
-    assert store.known_until == 7_200.0  # type: ignore[attr-defined]
+    assert store.known_until == 7_200.0
     store.close()
 
 

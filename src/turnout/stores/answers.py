@@ -39,6 +39,11 @@ class Answers(abc.ABC):
     def _rows(self, query: str, **values: Value) -> list[Any]:
         """Rows of a query whose `:names` are bound to these values, no more and no less."""
 
+    @property
+    def known_until(self) -> float | None:
+        """See `base.EventStore.known_until`."""
+        return None
+
     def _ask(self, query: queries.Query, words: Mapping[str, str], values: Mapping[str, Value]) -> list[Any]:
         """Rows of a query in parts, its braces filled; values it does not name are left out."""
         text = queries.whole(query).format(**words, **self._words)

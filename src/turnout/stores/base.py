@@ -407,6 +407,10 @@ class EventStore(Protocol):
     def forget(self, segments: Sequence[str]) -> None:
         """Drop the checkpoints of segments that are deleted."""
 
+    @property
+    def known_until(self) -> float | None:
+        """What arrived at this time or later is in no answer, and `as_of` is cut to it; None where all is known."""
+
     def phases(self, experiment: str) -> list[Phase]:
         """Phases seen, the one last seen first."""
 

@@ -74,6 +74,11 @@ class MemoryStore:
         for segment in segments:
             self._checkpoints.pop(segment, None)
 
+    @property
+    def known_until(self) -> float | None:
+        """See `base.EventStore.known_until`."""
+        return None
+
     def phases(self, experiment: str) -> list[base.Phase]:
         """See `base.EventStore.phases`."""
         seen: defaultdict[str, list[Exposure]] = defaultdict(list)

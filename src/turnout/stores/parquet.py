@@ -90,7 +90,7 @@ class ParquetStore(answers.Answers):
 
     @property
     def known_until(self) -> float | None:
-        """Events that arrived at this time or later are in no answer; None when there is no such limit."""
+        """See `base.EventStore.known_until`; None with a tail."""
         if self._tail_url:
             return None
         return min((found.until for found in self._ledgers.values()), default=None)

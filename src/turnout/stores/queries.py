@@ -80,6 +80,13 @@ _EFFECTIVE_OF_ALL = """
   corrections AS MATERIALIZED (
     SELECT event_id, correction_of, project, ingested_at FROM reported WHERE correction_of <> ''
   ),
+  gone AS MATERIALIZED (
+    SELECT correction_of AS event_id, project FROM corrections WHERE correction_of <> event_id
+    UNION
+    SELECT c.event_id, c.project FROM corrections c JOIN corrections s
+      ON s.correction_of = c.correction_of AND s.project = c.project
+     AND (s.ingested_at, s.event_id) > (c.ingested_at, c.event_id)
+  ),
   asked AS MATERIALIZED (SELECT DISTINCT request_id FROM reported WHERE unit = ''),
   predicted AS (SELECT event_id, unit FROM predictions WHERE unit <> '' AND event_id IN (SELECT request_id FROM asked)),
   exposed AS (
@@ -93,13 +100,7 @@ _EFFECTIVE_OF_ALL = """
   LEFT JOIN predicted p ON p.event_id = o.request_id AND o.unit = ''
   LEFT JOIN exposed x ON x.request_id = o.request_id AND o.unit = ''
   WHERE o.ts < :outcomes_as_of
-    AND NOT EXISTS (
-      SELECT 1 FROM corrections c
-      WHERE c.correction_of = o.event_id AND c.project = o.project AND c.event_id <> o.event_id)
-    AND (o.correction_of = '' OR NOT EXISTS (
-      SELECT 1 FROM corrections s
-      WHERE s.correction_of = o.correction_of AND s.project = o.project
-        AND (s.ingested_at, s.event_id) > (o.ingested_at, o.event_id)))
+    AND NOT EXISTS (SELECT 1 FROM gone g WHERE g.event_id = o.event_id AND g.project = o.project)
 """
 
 KEPT_PARTS: Mapping[str, str] = {
