@@ -82,7 +82,7 @@ def table(
 def _estimate(name: str, found: evidence.Measured, alpha: float) -> tables.Estimate:
     total, mean = found.so_far.get(name, (0.0, None))
     sample = found.sampled.get(name)
-    made = estimates.estimate(found.kind, sample) if sample is not None else None
+    made = estimates.estimate(found.kind, sample, units=found.closed.get(name, 0)) if sample is not None else None
     return tables.Estimate(
         variant=name,
         units=found.units.get(name, 0),
@@ -98,9 +98,8 @@ def _comparison(
     name: str, role: tables.Role, spec: measures.MetricSpec, found: evidence.Measured, terms: Terms
 ) -> tables.Comparison:
     t, c = found.sampled.get(name), found.sampled.get(terms.control)
-    few = min(found.closed.get(name, 0), found.closed.get(terms.control, 0))
-    n = found.closed.get(name, 0) + found.closed.get(terms.control, 0)
-    plain = _pair(t, c, found.kind, n, few)
+    units = (found.closed.get(name, 0), found.closed.get(terms.control, 0))
+    plain = _pair(t, c, found.kind, units)
     if plain is None:
         harm = tables.Harm(state="inconclusive", margin=spec.margin or 0.0) if role == "guardrail" else None
         return tables.Comparison(variant=name, fixed=None, always_valid=None, reading="too-early", harm=harm)
@@ -111,7 +110,7 @@ def _comparison(
     always = _always(pair, terms)
     if not terms.complete:
         fixed = msgspec.structs.replace(fixed, interval=None, p_value=None, lift_interval=None)
-    reading = _reading(always, fixed, found.kind, terms, few)
+    reading = _reading(always, fixed, found.kind, terms, min(units))
     cohorts, trend_p = _cohorts(name, found, terms)
     return tables.Comparison(
         variant=name,
@@ -129,12 +128,18 @@ def _comparison(
     )
 
 
-def _pair(t: samples.Sample | None, c: samples.Sample | None, kind: tables.Kind, n: int, few: int) -> Pair | None:
-    treatment = estimates.estimate(kind, t) if t is not None else None
-    control = estimates.estimate(kind, c) if c is not None else None
+def _pair(t: samples.Sample | None, c: samples.Sample | None, kind: tables.Kind, units: tuple[int, int]) -> Pair | None:
+    """Both sides' estimates; None while one of them has too few units for a variance.
+
+    Args:
+        units: Of (treatment, control). They tell how much silence is worth: a share of requests without
+            an event claims no more than so many units can.
+    """
+    treatment = estimates.estimate(kind, t, units=units[0]) if t is not None else None
+    control = estimates.estimate(kind, c, units=units[1]) if c is not None else None
     if treatment is None or control is None:
         return None
-    return Pair(treatment=treatment, control=control, kind=kind, n=n, few=few)
+    return Pair(treatment=treatment, control=control, kind=kind, n=sum(units), few=min(units))
 
 
 def _adjusted(
@@ -248,7 +253,7 @@ def _curve(name: str, spec: measures.MetricSpec, found: evidence.Measured, terms
         t, c = _grown(t, ours.get(at)), _grown(c, theirs.get(at))
         n_t += found.part_units.get(name, {}).get(at, 0)
         n_c += found.part_units.get(terms.control, {}).get(at, 0)
-        pair = _pair(t, c, found.kind, n_t + n_c, min(n_t, n_c))
+        pair = _pair(t, c, found.kind, (n_t, n_c))
         if pair is None:
             continue
         if spec.covariate_s is not None and isinstance(t, samples.Moments) and isinstance(c, samples.Moments):
@@ -286,8 +291,8 @@ def _cohorts(name: str, found: evidence.Measured, terms: Terms) -> tuple[tuple[t
     cohorts: list[tables.Cohort] = []
     effects: list[tuple[float, float, float]] = []
     for group, members in sorted(groups.items()):
-        units = [sum(found.part_units.get(each, {}).get(at, 0) for at in members) for each in (name, terms.control)]
-        pair = _pair(_sums(ours, members), _sums(theirs, members), found.kind, sum(units), min(units))
+        n_t, n_c = (sum(found.part_units.get(each, {}).get(at, 0) for at in members) for each in (name, terms.control))
+        pair = _pair(_sums(ours, members), _sums(theirs, members), found.kind, (n_t, n_c))
         if pair is None:
             continue
         made = statistics.compare(pair.treatment, pair.control, pair.kind)
