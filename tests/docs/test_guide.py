@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 """A saved file is in force, and an event in the report, after a moment; what a line should show may come so late."""
 AGAIN = ("status", "report", "call", "curl")
 
