@@ -213,3 +213,22 @@ def comparison(request_id: str, **more: object) -> Comparison:
         "primary_latency_s": 0.002,
     }
     return Comparison(**{**fields, **more})  # type: ignore[arg-type]
+
+
+def unit_query(**more: object) -> base.UnitQuery:
+    """What to sum up per unit: outcomes of the name "kept" within 50 s."""
+    fields: dict[str, object] = {"experiment": "structure", "phase": PHASE, "outcome": "kept", "window_s": 50.0}
+    return base.UnitQuery(**{**fields, **more})  # type: ignore[arg-type]
+
+
+Totals = tuple[int, float, float]
+
+
+def totals(store: base.EventStore, *, closed_only: bool = False, **query: object) -> dict[str, Totals]:
+    """Units, sum and sum of squares by variant, over all days."""
+    found: dict[str, Totals] = {}
+    for one in store.unit_sums(unit_query(**query)):
+        if one.closed or not closed_only:
+            n, y, yy = found.get(one.variant, (0, 0.0, 0.0))
+            found[one.variant] = n + one.n, y + one.y, yy + one.yy
+    return found

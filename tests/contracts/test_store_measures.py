@@ -12,16 +12,12 @@ from tests.contracts.event_stores import (
     put,
     sqlite_template,
     store,
+    unit_query,
 )
 
 from turnout.stores import base
 
 __all__ = ["postgresql_url", "put", "sqlite_template", "store"]
-
-
-def unit_query(**more: object) -> base.UnitQuery:
-    fields: dict[str, object] = {"experiment": "structure", "phase": PHASE, "outcome": "kept", "window_s": 50.0}
-    return base.UnitQuery(**{**fields, **more})  # type: ignore[arg-type]
 
 
 def signal_query(**more: object) -> base.SignalQuery:

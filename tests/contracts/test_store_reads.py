@@ -11,6 +11,7 @@ from tests.contracts.event_stores import (
     put,
     sqlite_template,
     store,
+    totals,
 )
 
 from turnout.stores import base
@@ -18,15 +19,6 @@ from turnout.stores import base
 __all__ = ["postgresql_url", "put", "sqlite_template", "store"]
 
 OTHER_PHASE = "ffffffffffffffff"
-
-
-def query(**more: object) -> base.MetricQuery:
-    fields: dict[str, object] = {"experiment": "structure", "phase": PHASE, "name": "kept", "window_s": 50.0}
-    return base.MetricQuery(**{**fields, **more})  # type: ignore[arg-type]
-
-
-def sums(n: int, x: float, xx: float) -> base.MetricSum:
-    return base.MetricSum(n=n, x=x, xx=xx)
 
 
 # -- phases
@@ -54,7 +46,7 @@ def test_phases_come_last_seen_first_with_their_builds(store: base.EventStore, p
 def test_an_unknown_experiment_has_nothing(store: base.EventStore) -> None:
     assert store.phases("nobody") == []
     assert store.exposed("nobody", PHASE) == base.Exposed(units={}, crossed=0, reasons={})
-    assert store.metric(query()) == {}
+    assert totals(store) == {}
     assert store.serving("nobody", PHASE) == {}
     assert store.outcome_names() == []
 
@@ -85,7 +77,7 @@ def test_a_unit_seen_in_two_variants_is_in_no_count(store: base.EventStore, put:
     found = store.exposed("structure", PHASE)
 
     assert (found.units, found.crossed) == ({"a": 1}, 1)
-    assert store.metric(query()) == {"a": sums(1, 0, 0)}
+    assert totals(store) == {"a": (1, 0, 0)}
 
 
 def test_an_override_elsewhere_does_not_cross_a_unit(store: base.EventStore, put: Put) -> None:
@@ -127,13 +119,13 @@ def test_a_conversion_is_one_however_often_it_happens(store: base.EventStore, pu
         outcome("o5", unit="nobody"),
     )
 
-    assert store.metric(query()) == {"a": sums(3, 2, 2), "b": sums(1, 0, 0)}
+    assert totals(store) == {"a": (3, 2, 2), "b": (1, 0, 0)}
 
 
 def test_an_outcome_of_value_zero_is_no_conversion(store: base.EventStore, put: Put) -> None:
     put(exposure("u1", "a"), outcome("o1", unit="u1", value=0.0))
 
-    assert store.metric(query()) == {"a": sums(1, 0, 0)}
+    assert totals(store) == {"a": (1, 0, 0)}
 
 
 def test_a_mean_sums_the_values_of_a_unit(store: base.EventStore, put: Put) -> None:
@@ -144,7 +136,7 @@ def test_a_mean_sums_the_values_of_a_unit(store: base.EventStore, put: Put) -> N
         outcome("o3", unit="u2", value=-1.5),
     )
 
-    assert store.metric(query(kind="mean")) == {"a": sums(3, 3.5, 27.25)}
+    assert totals(store, kind="mean") == {"a": (3, 3.5, 27.25)}
 
 
 @pytest.mark.parametrize(
@@ -155,7 +147,7 @@ def test_a_mean_sums_the_values_of_a_unit(store: base.EventStore, put: Put) -> N
 def test_the_window_begins_with_the_first_exposure(store: base.EventStore, put: Put, ts: float, counts: int) -> None:
     put(exposure("u1", "a", ts=130.0), exposure("u1", "a", ts=100.0), outcome("o1", unit="u1", ts=ts))
 
-    assert store.metric(query()) == {"a": sums(1, counts, counts)}
+    assert totals(store) == {"a": (1, counts, counts)}
 
 
 def test_an_outcome_finds_its_unit_by_the_request(store: base.EventStore, put: Put) -> None:
@@ -170,13 +162,13 @@ def test_an_outcome_finds_its_unit_by_the_request(store: base.EventStore, put: P
         outcome("o5", request_id="never-seen"),
     )
 
-    assert store.metric(query()) == {"a": sums(4, 3, 3)}
+    assert totals(store) == {"a": (4, 3, 3)}
 
 
 def test_an_outcome_with_unit_and_request_counts_once_for_the_unit(store: base.EventStore, put: Put) -> None:
     put(exposure("u1", "a"), exposure("u2", "a"), prediction("q2", "u2"), outcome("o1", unit="u1", request_id="q2"))
 
-    assert store.metric(query(kind="mean")) == {"a": sums(2, 1, 1)}
+    assert totals(store, kind="mean") == {"a": (2, 1, 1)}
 
 
 def test_an_outcome_of_another_unit_type_does_not_match(store: base.EventStore, put: Put) -> None:
@@ -187,14 +179,14 @@ def test_an_outcome_of_another_unit_type_does_not_match(store: base.EventStore, 
         outcome("o2", unit="u2", unit_type="user_id"),
     )
 
-    assert store.metric(query()) == {"a": sums(2, 1, 1)}
+    assert totals(store) == {"a": (2, 1, 1)}
 
 
 def test_a_correction_replaces_its_outcome(store: base.EventStore, put: Put) -> None:
     put(exposure("u1", "a"), outcome("o1", unit="u1", value=10.0))
     put(outcome("o2", unit="u1", value=4.0, correction_of="o1"))
 
-    assert store.metric(query(kind="mean")) == {"a": sums(1, 4, 16)}
+    assert totals(store, kind="mean") == {"a": (1, 4, 16)}
 
 
 def test_of_two_corrections_the_last_one_to_arrive_wins(store: base.EventStore, put: Put) -> None:
@@ -202,7 +194,7 @@ def test_of_two_corrections_the_last_one_to_arrive_wins(store: base.EventStore, 
     put(outcome("o9", unit="u1", value=4.0, correction_of="o1"))
     put(outcome("o2", unit="u1", value=6.0, correction_of="o1"))
 
-    assert store.metric(query(kind="mean")) == {"a": sums(1, 6, 36)}
+    assert totals(store, kind="mean") == {"a": (1, 6, 36)}
 
 
 def test_within_one_batch_the_later_correction_wins(store: base.EventStore, put: Put) -> None:
@@ -213,7 +205,7 @@ def test_within_one_batch_the_later_correction_wins(store: base.EventStore, put:
         outcome("o2", unit="u1", value=6.0, correction_of="o1"),
     )
 
-    assert store.metric(query(kind="mean")) == {"a": sums(1, 6, 36)}
+    assert totals(store, kind="mean") == {"a": (1, 6, 36)}
 
 
 def test_a_correction_of_a_correction_replaces_both(store: base.EventStore, put: Put) -> None:
@@ -221,27 +213,27 @@ def test_a_correction_of_a_correction_replaces_both(store: base.EventStore, put:
     put(outcome("o2", unit="u1", value=4.0, correction_of="o1"))
     put(outcome("o3", unit="u1", value=0.0, correction_of="o2"))
 
-    assert store.metric(query()) == {"a": sums(1, 0, 0)}
+    assert totals(store) == {"a": (1, 0, 0)}
 
 
 def test_a_correction_that_arrives_first_holds(store: base.EventStore, put: Put) -> None:
     put(exposure("u1", "a"), outcome("o2", unit="u1", value=4.0, correction_of="o1"))
     put(outcome("o1", unit="u1", value=10.0))
 
-    assert store.metric(query(kind="mean")) == {"a": sums(1, 4, 16)}
+    assert totals(store, kind="mean") == {"a": (1, 4, 16)}
 
 
 def test_an_outcome_that_corrects_itself_counts(store: base.EventStore, put: Put) -> None:
     put(exposure("u1", "a"), outcome("o1", unit="u1", correction_of="o1"))
 
-    assert store.metric(query()) == {"a": sums(1, 1, 1)}
+    assert totals(store) == {"a": (1, 1, 1)}
 
 
 def test_a_correction_in_another_project_touches_nothing(store: base.EventStore, put: Put) -> None:
     put(exposure("u1", "a"), outcome("o1", unit="u1", value=3.0))
     put(outcome("o2", unit="nobody", value=4.0, correction_of="o1", project="another"))
 
-    assert store.metric(query(kind="mean")) == {"a": sums(1, 3, 9)}
+    assert totals(store, kind="mean") == {"a": (1, 3, 9)}
 
 
 def test_as_of_ignores_what_came_later(store: base.EventStore, put: Put) -> None:
@@ -253,15 +245,15 @@ def test_as_of_ignores_what_came_later(store: base.EventStore, put: Put) -> None
         outcome("o2", unit="u1", ts=140.0),
     )
 
-    assert store.metric(query(kind="mean", as_of=130.0)) == {"a": sums(1, 1, 1)}
-    assert store.metric(query(kind="mean", as_of=210.0)) == {"a": sums(2, 2, 4)}
+    assert totals(store, kind="mean", as_of=130.0) == {"a": (1, 1, 1)}
+    assert totals(store, kind="mean", as_of=210.0) == {"a": (2, 2, 4)}
 
 
 def test_closed_windows_only(store: base.EventStore, put: Put) -> None:
     put(exposure("u1", "a", ts=100.0), exposure("u2", "a", ts=101.0), outcome("o1", unit="u2"))
 
-    assert store.metric(query(as_of=150.0, closed_only=True)) == {"a": sums(1, 0, 0)}
-    assert store.metric(query(as_of=151.0, closed_only=True)) == {"a": sums(2, 1, 1)}
+    assert totals(store, as_of=150.0, closed_only=True) == {"a": (1, 0, 0)}
+    assert totals(store, as_of=151.0, closed_only=True) == {"a": (2, 1, 1)}
 
 
 # -- serving

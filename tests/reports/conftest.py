@@ -4,7 +4,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from turnout.experiments import phases
+from turnout.experiments import phases, samples
 from turnout.spec import snapshot
 from turnout.stores import base
 
@@ -56,7 +56,7 @@ class Canned:
         self.units: dict[str, int] = answers.get("units", {})
         self.crossed: int = answers.get("crossed", 0)
         self.reasons: dict[str, int] = answers.get("reasons", {})
-        self.sums: dict[str, dict[str, base.MetricSum]] = answers.get("sums", {})
+        self.sums: dict[str, dict[str, samples.Moments]] = answers.get("sums", {})
         self.closed: float = answers.get("closed", 1.0)
         self.served: dict[str, base.Serving] = answers.get("served", {})
         self.names: list[base.OutcomeName] = answers.get("names", [])
@@ -77,14 +77,14 @@ class Canned:
 
     def unit_sums(self, query: base.UnitQuery) -> list[base.UnitSums]:
         found = self.sums.get(query.outcome) or {
-            name: base.MetricSum(n=count, x=0.0, xx=0.0) for name, count in self.units.items()
+            name: samples.Moments(n=count, y=0.0, yy=0.0) for name, count in self.units.items()
         }
         rows = []
         for name, sums in found.items():
             closed = round(sums.n * self.closed)
             for is_closed, n in ((True, closed), (False, sums.n - closed)):
                 if n:
-                    y, yy = sums.x * n / sums.n, sums.xx * n / sums.n
+                    y, yy = sums.y * n / sums.n, sums.yy * n / sums.n
                     rows.append(base.UnitSums(variant=name, bucket=0, closed=is_closed, n=n, y=y, yy=yy))
         return rows
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from turnout.errors import NotFoundError
+from turnout.experiments import samples
 from turnout.reports import experiment, tables
 from turnout.spec import snapshot
 from turnout.stores import base
@@ -21,12 +22,12 @@ HEALTHY: dict[str, Any] = {
     "reasons": {"SPLIT": 2000},
     "sums": {
         "kept_talking": {
-            "retrieval": base.MetricSum(n=1010, x=101, xx=101),
-            "generation": base.MetricSum(n=990, x=198, xx=198),
+            "retrieval": samples.Moments(n=1010, y=101, yy=101),
+            "generation": samples.Moments(n=990, y=198, yy=198),
         },
         "spent": {
-            "retrieval": base.MetricSum(n=1010, x=2020, xx=9000),
-            "generation": base.MetricSum(n=990, x=1980, xx=9000),
+            "retrieval": samples.Moments(n=1010, y=2020, yy=9000),
+            "generation": samples.Moments(n=990, y=1980, yy=9000),
         },
     },
     "served": {

@@ -86,10 +86,6 @@ class Answers(abc.ABC):
         reasons = dict(map(tuple, self._rows(queries.REASONS, experiment=experiment, phase=phase)))
         return base.Exposed(units=units, crossed=crossed, reasons=reasons)
 
-    def metric(self, query: base.MetricQuery) -> dict[str, base.MetricSum]:
-        """See `base.EventStore.metric`."""
-        return base.metric(self.unit_sums, query)
-
     def unit_sums(self, query: base.UnitQuery) -> list[base.UnitSums]:
         """See `base.EventStore.unit_sums`."""
         return [

@@ -78,34 +78,6 @@ class Exposed(Struct, frozen=True, kw_only=True):
     reasons: Mapping[str, int]
 
 
-class MetricQuery(Struct, frozen=True, kw_only=True):
-    """What to sum up per unit.
-
-    Attributes:
-        name: Name of the outcome.
-        kind: "conversion": 1 when any outcome with a value other than 0 lies in the window; "mean": sum of values.
-        window_s: Outcomes count from the unit's first exposure (included) to so many seconds later (excluded).
-        as_of: Ignore what happened at or after this time; None takes everything.
-        closed_only: Only units whose window had closed at `as_of`.
-    """
-
-    experiment: str
-    phase: str
-    name: str
-    kind: Literal["conversion", "mean"] = "conversion"
-    window_s: float = 604_800.0
-    as_of: float | None = None
-    closed_only: bool = False
-
-
-class MetricSum(Struct, frozen=True, kw_only=True):
-    """Sufficient statistics of one variant: units, Σx and Σx² over units."""
-
-    n: int
-    x: float
-    xx: float
-
-
 class UnitQuery(Struct, frozen=True, kw_only=True):
     """What to sum up per analysed unit, from its first exposure t0 on.
 
@@ -363,26 +335,6 @@ def also_prefix(experiment: str, phase: str) -> str:
     return msgspec.json.encode([experiment, phase, ""]).decode().removesuffix('"]')
 
 
-def metric(unit_sums: Callable[[UnitQuery], Sequence[UnitSums]], query: MetricQuery) -> dict[str, MetricSum]:
-    """`EventStore.metric` by way of `unit_sums`."""
-    found = unit_sums(
-        UnitQuery(
-            experiment=query.experiment,
-            phase=query.phase,
-            outcome=query.name,
-            kind=query.kind,
-            window_s=query.window_s,
-            as_of=query.as_of,
-        )
-    )
-    sums: dict[str, MetricSum] = {}
-    for one in found:
-        if one.closed or not query.closed_only:
-            so_far = sums.get(one.variant, MetricSum(n=0, x=0.0, xx=0.0))
-            sums[one.variant] = MetricSum(n=so_far.n + one.n, x=so_far.x + one.y, xx=so_far.xx + one.yy)
-    return sums
-
-
 class EventStore(Protocol):
     """Keeps events once each, and sums them up for reports. Raises StoreError, and nothing else, for trouble."""
 
@@ -416,9 +368,6 @@ class EventStore(Protocol):
 
     def exposed(self, experiment: str, phase: str) -> Exposed:
         """Counts of units."""
-
-    def metric(self, query: MetricQuery) -> dict[str, MetricSum]:
-        """Sufficient statistics by assigned variant."""
 
     def serving(
         self, experiment: str, phase: str, quantiles: Sequence[float] = LATENCY_QUANTILES

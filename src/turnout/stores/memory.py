@@ -108,10 +108,6 @@ class MemoryStore:
             reasons=Counter(reason for reason, _ in {(e.reason, e.unit or e.request_id) for e in events}),
         )
 
-    def metric(self, query: base.MetricQuery) -> dict[str, base.MetricSum]:
-        """See `base.EventStore.metric`."""
-        return base.metric(self.unit_sums, query)
-
     def unit_sums(self, query: base.UnitQuery) -> list[base.UnitSums]:
         """See `base.EventStore.unit_sums`."""
         cells: defaultdict[tuple[str, int, bool], list[_Unit]] = defaultdict(list)
