@@ -91,10 +91,18 @@ def test_a_winner_ends_the_phase_and_moves_the_others(compare: Compare) -> None:
 
 def test_a_variant_of_the_same_name_with_another_content_is_told(compare: Compare) -> None:
     made = compare(BASE + EXPERIMENT, (BASE + EXPERIMENT).replace("top_k: 20", "top_k: 5"))
-    assert flows(made.endpoints[0]) == (("retrieval", "retrieval, changed", 0.5),)
+    assert flows(made.endpoints[0]) == (("retrieval as it was", "retrieval", 0.5),)
     assert made.experiments[0].state == "new phase"
     assert made.experiments[0].moved == 0.0
     assert [key.path for key in made.elsewhere] == ["pipelines.retrieval.params.top_k"]
+
+
+def test_a_winner_that_becomes_the_endpoints_own_moves_only_the_others(compare: Compare) -> None:
+    """What a unit gets counts, not by which name."""
+    tested = BASE + EXPERIMENT.replace("generation: {pipeline: generation,", "better: {params: {top_k: 9},")
+    made = compare(tested, BASE.replace("top_k: 20", "top_k: 9"))
+    assert flows(made.endpoints[0]) == (("retrieval as it was", "retrieval", 0.5),)
+    assert made.endpoints[0].shares == {"retrieval": (0.5, 1.0), "retrieval as it was": (0.5, 0.0)}
 
 
 def test_a_ramp_brings_units_in_and_keeps_the_phase(compare: Compare) -> None:
@@ -149,7 +157,7 @@ def test_a_rollout_begins_without_moving_anybody_and_loads_its_model(compare: Co
     promoted = BASE.replace("{rank: rank}, params", "{rank: rank-v2}, params")
     ends = compare(BASE + ROLLOUT, promoted, {"rank-v2.onnx": "sha256:" + "2" * 64})
     assert [(part.kind, part.state) for part in ends.parts] == [("rollout", "ends")]
-    assert flows(ends.endpoints[0]) == (("retrieval", "retrieval, changed", 1.0),)
+    assert flows(ends.endpoints[0]) == (("retrieval as it was", "retrieval", 1.0),)
     assert [(model.name, model.state) for model in ends.models] == [("rank", "unloads"), ("rank-v2", "reloads")]
 
 

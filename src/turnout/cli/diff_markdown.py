@@ -9,7 +9,7 @@ from turnout.cli import diff_words
 MARK: Final = "<!-- turnout diff -->"
 """First line of every comment, so that a workflow finds its own and updates it."""
 
-SIGNS: Final = {"": "", "break": "**Breaks.** ", "warn": "**Note.** ", "dim": ""}
+SIGNS: Final = {"": "", "break": "**Breaks.** ", "warn": "**Note.** ", "dim": "", "key": ""}
 LIMIT: Final = 60_000
 """GitHub takes 65,536 characters."""
 
@@ -30,19 +30,12 @@ def markdown(told: diff_words.Told) -> str:
         f"{escaped(told.labels[0])} (`{old}`) → {escaped(told.labels[1])} (`{new}`){stage}",
     ]
     for section in diff_words.sections(told):
-        lines += ["", f"**{escaped(section.title)}**", ""]
-        plain = [line for line in section.lines if line.level != "dim"]
-        lines += [_item(line) for line in plain]
-        folded = [line for line in section.lines if line.level == "dim"]
+        lines += ["", f"**{escaped(section.title)}**"]
+        plain = [_item(line) for line in section.lines if line.level != "key"]
+        lines += ["", *plain] if plain else []
+        folded = [_item(line) for line in section.lines if line.level == "key"]
         if folded:
-            lines += [
-                "",
-                "<details><summary>as written</summary>",
-                "",
-                *(_item(line) for line in folded),
-                "",
-                "</details>",
-            ]
+            lines += ["", "<details><summary>as written</summary>", "", *folded, "", "</details>"]
     text = "\n".join(lines)
     if len(text) > LIMIT:
         text = text[: text.rindex("\n", 0, LIMIT)] + "\n\n... and more; `turnout diff` prints all of it."

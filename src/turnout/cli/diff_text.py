@@ -4,7 +4,7 @@ from rich import console, text
 
 from turnout.cli import diff_words
 
-STYLES = {"": "", "break": "bold red", "warn": "yellow", "dim": "dim"}
+STYLES = {"": "", "break": "bold red", "warn": "yellow", "dim": "dim", "key": "dim"}
 
 
 def show(out: console.Console, told: diff_words.Told) -> None:

@@ -9,7 +9,8 @@ from msgspec import Struct
 from turnout.reports import change_tables
 from turnout.reports.compatibility import Finding
 
-Level = Literal["", "break", "warn", "dim"]
+Level = Literal["", "break", "warn", "dim", "key"]
+"""What a line is: plain, against callers, to be known, small print, or a key as written."""
 
 SHOWN_KEYS: Final = 40
 SHOWN_FLOWS: Final = 20
@@ -222,9 +223,9 @@ def keys(found: Iterable[change_tables.Key], below: str = "") -> Iterator[Line]:
             text = f"{path}: was {value(key.before)}, removed"
         else:
             text = f"{path}: {value(key.before)} -> {value(key.after)}"
-        yield Line(f"{text} ({key.place})", "dim")
+        yield Line(f"{text} ({key.place})", "key")
     if len(listed) > SHOWN_KEYS:
-        yield Line(f"and {len(listed) - SHOWN_KEYS} more keys", "dim")
+        yield Line(f"and {len(listed) - SHOWN_KEYS} more keys", "key")
 
 
 def value(written: Any) -> str:

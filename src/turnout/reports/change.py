@@ -101,9 +101,11 @@ def _endpoint(
     keys: tuple[change_tables.Key, ...],
 ) -> change_tables.Endpoint:
     sides = (traffic.served(before, name), traffic.served(after, name))
-    found = journeys.regrouped(journeys.places(sides[0].traffic, sides[1].traffic), (sides[0].seen, sides[1].seen))
+    labels = _labels(sides)
+    contents = [{place: seen.content for place, seen in side.seen.items()} for side in sides]
+    found = journeys.regrouped(journeys.places(sides[0].traffic, sides[1].traffic), contents)
     flows = tuple(
-        change_tables.Flow(source=source.label, target=_changed(source, target), share=share)
+        change_tables.Flow(source=labels[source], target=labels[target], share=share)
         for (source, target), share in journeys.largest(found)
     )
     findings = _findings(name, facts)
@@ -115,23 +117,28 @@ def _endpoint(
         state="changed" if changed else "same",
         moved=sum(flow.share for flow in flows),
         flows=flows,
-        shares=_shares(found),
+        shares=_shares(found, labels),
         keys=keys,
         findings=findings,
         notes=notes,
     )
 
 
-def _changed(source: traffic.Seen, target: traffic.Seen) -> str:
-    return f"{target.label}, changed" if source.label == target.label else target.label
+def _labels(sides: tuple[traffic.Served, traffic.Served]) -> dict[str, str]:
+    """A name for each content: that of the later document; what only the earlier had is told apart from it."""
+    shortest = [sorted(side.seen.values(), key=lambda seen: len(seen.label), reverse=True) for side in sides]
+    old, new = ({seen.content: seen.label for seen in each} for each in shortest)
+    taken = set(new.values())
+    gone = {content: f"{label} as it was" if label in taken else label for content, label in old.items()}
+    return {**gone, **new}
 
 
-def _shares(found: Mapping[tuple[traffic.Seen, traffic.Seen], float]) -> dict[str, tuple[float, float]]:
+def _shares(found: Mapping[tuple[str, str], float], labels: Mapping[str, str]) -> dict[str, tuple[float, float]]:
     shares: dict[str, tuple[float, float]] = {}
     for pair, share in found.items():
-        for index, seen in enumerate(pair):
-            old, new = shares.get(seen.label, (0.0, 0.0))
-            shares[seen.label] = (old + share, new) if index == 0 else (old, new + share)
+        for index, content in enumerate(pair):
+            old, new = shares.get(labels[content], (0.0, 0.0))
+            shares[labels[content]] = (old + share, new) if index == 0 else (old, new + share)
     return dict(sorted(shares.items()))
 
 
