@@ -1,11 +1,6 @@
-"""One model of one process: its instances, its queue, and the choice of where it computes.
+"""One model of one process: its instances, their queues of rows and streams, and what happens when a call hangs.
 
-Made by `assembly`, called by `handle`. Calls `batcher` and `instance`.
-
-Execution: a model whose batch takes less than a thread hop computes on the event loop; all
-others in their instance's thread. `auto` chooses by the measured time of a batch and keeps
-measuring. Only native runtimes may compute on the loop, because a blocked loop fires no
-timer: who computes elsewhere can be given up when stuck.
+Made by `assembly`, called by `handle`. Calls `batcher` and `instance`, and asks `placement` where to compute.
 """
 
 import asyncio
@@ -15,24 +10,12 @@ import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from turnout import telemetry, wire
-from turnout.errors import DeadlineError, ModelError, OverloadError, SpecError, TurnoutError, UnavailableError
-from turnout.models import batcher, instance, work
+from turnout.errors import DeadlineError, ModelError, OverloadError, TurnoutError, UnavailableError
+from turnout.models import batcher, instance, placement, work
 from turnout.runtimes import base
-
-LOOP_S = 500e-6
-"""Batches shorter than this compute on the loop under `auto`.
-
-Source: on a busy 2-core machine a model of 150 microseconds a batch answered 1.6 times as many requests on the
-loop as in its thread, for the interpreter lock's sake; half a millisecond is what a neighbour's request may wait.
-"""
-
-BACK_RATIO = 0.7
-"""To come back to the loop, a model must take this share of `LOOP_S`, so that it does not go to and fro."""
-CAP_RATIO = 4
-"""One batch counts at most this many times `LOOP_S`: one pause of the machine must not move a model."""
 
 REPLACEMENTS = 2
 """Stuck instances that are replaced before the whole process should be."""
@@ -44,8 +27,6 @@ LOG_EVERY_S = 1.0
 """A model's failures are logged at most this often; all are counted."""
 
 log = logging.getLogger("turnout.models")
-
-Execution = Literal["auto", "loop", "thread"]
 
 
 class Host:
@@ -66,7 +47,7 @@ class Host:
         alias: str,
         factory: Callable[[], base.Runtime],
         batching: batcher.Batching,
-        execution: Execution = "auto",
+        execution: placement.Execution = "auto",
         instances: int = 1,
         timeout_s: float = 30.0,
         registry: telemetry.Registry,
@@ -80,7 +61,7 @@ class Host:
         self.streams = False
         self._factory = factory
         self.batching = batching
-        self._execution: Execution = execution
+        self._placement = placement.Placement(execution)
         self._count = instances
         self._timeout_s = timeout_s
         self._registry = registry
@@ -89,9 +70,6 @@ class Host:
         self._state = "new"
         self._refusal: str | None = f"model {alias!r} is not loaded yet."
         self._instances: list[instance.Instance] = []
-        self._on_loop = False
-        self._loop_s = math.inf
-        self._native = False
         self._replaced = 0
         self._memory_bytes = 0
         self._logged_s = -math.inf
@@ -215,17 +193,11 @@ class Host:
             runtime = await made.ask(made.load)
             self.version = self._batcher.version = runtime.artifact.version
             self.signature = runtime.signature()
-            self._native = runtime.native
             self.streams = isinstance(runtime, base.StreamingRuntime) and runtime.streams
-            if self._execution == "loop" and not self._native:
-                raise SpecError(
-                    f"model {self.alias!r} asks for execution: loop, which only native runtimes may have: "
-                    "a call that hangs there would stop every request.",
-                    hint="Write execution: auto or thread.",
-                )
+            self._placement.check(self.alias, native=runtime.native)
             if self._warmup:
                 await made.ask(lambda: self._warm(made, runtime))
-            self._on_loop = self._execution == "loop" or (self._execution == "auto" and self._wants_loop())
+            self._placement.choose()
         except BaseException:
             made.end()
             raise
@@ -238,8 +210,9 @@ class Host:
             return
         made.predict([row])
         single_s = instance.measured_s(lambda: made.predict([row]), budget_s=WARM_BUDGET_S, most=5)
-        self._batcher.batch_s = self._loop_s = single_s
-        if self._native and single_s < WARM_BUDGET_S:
+        self._batcher.batch_s = single_s
+        self._placement.measured(single_s)
+        if runtime.native and single_s < WARM_BUDGET_S:
             made.predict([row] * self.batching.max_rows)
 
     def _loading_error(self, error: Exception) -> ModelError:
@@ -307,7 +280,7 @@ class Host:
         free = [each for each in self._instances if each.idle]
         if not free:
             return
-        if self._on_loop and len(free) == len(self._instances):
+        if self._placement.on_loop and len(free) == len(self._instances):
             self._compute_here(free[0])
             return
         needed = -(-waiting.waiting // self.batching.max_rows)
@@ -365,7 +338,7 @@ class Host:
         each.post(self._rested, each)
 
     def _next(self, each: instance.Instance) -> work.Batch | None:
-        if each.retired or self._on_loop or self._streams:
+        if each.retired or self._placement.on_loop or self._streams:
             return None
         return self._batcher.take()
 
@@ -388,14 +361,7 @@ class Host:
     def _settle(self, batch: work.Batch, spent_s: float) -> None:
         """Answer a batch, and see whether its time calls for another place to compute."""
         self._batcher.deliver(batch)
-        if self._execution == "auto" and self._native:
-            capped = min(spent_s, CAP_RATIO * LOOP_S)
-            before_s = min(self._loop_s, CAP_RATIO * LOOP_S)
-            self._loop_s = before_s + batcher.SMOOTHING * (capped - before_s)
-            self._on_loop = self._wants_loop()
-
-    def _wants_loop(self) -> bool:
-        return self._native and self._loop_s < (LOOP_S if self._on_loop else BACK_RATIO * LOOP_S)
+        self._placement.spent(spent_s)
 
     # Stuck calls
 
@@ -486,7 +452,7 @@ class Host:
             "state": self._state,
             "healthy": self.healthy,
             "version": self.version,
-            "execution": "loop" if self._on_loop else "thread",
+            "execution": "loop" if self._placement.on_loop else "thread",
             "instances": len(self._instances),
             "replaced": self._replaced,
             "queue_rows": self._batcher.waiting if opened else 0,
