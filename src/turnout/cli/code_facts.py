@@ -22,11 +22,11 @@ from msgspec import Struct
 from turnout import telemetry
 from turnout.assembly import building, code, pool, reading
 from turnout.authoring import Inputs, Outputs
+from turnout.changes import tables
 from turnout.cli import documents
 from turnout.errors import DocumentError, SpecError, TurnoutError, UnavailableError
 from turnout.pipelines import catalog as pipeline_catalog
 from turnout.pipelines import codec, definition
-from turnout.reports import change_tables
 from turnout.spec import snapshot
 
 TIMEOUT_S: Final = 300.0
@@ -66,7 +66,7 @@ class Answer(Struct, frozen=True, kw_only=True):
         notes: Why the contract of an endpoint is not known, or what code is not of the revision.
     """
 
-    contracts: Mapping[str, change_tables.Contract] = {}
+    contracts: Mapping[str, tables.Contract] = {}
     build: str = ""
     errors: tuple[Complaint, ...] = ()
     notes: tuple[str, ...] = ()
@@ -120,7 +120,7 @@ async def answer(question: Question) -> Answer:
                 user_code.load(model.code)
             except SpecError as error:
                 errors.append(SpecError(error.message, path=f"models.{name}.code", hint=error.hint))
-    contracts: dict[str, change_tables.Contract] = {}
+    contracts: dict[str, tables.Contract] = {}
     for name in admitted.document.endpoints:
         try:
             found = await _contract(admitted, name, defined, user_code)
@@ -156,7 +156,7 @@ def _complaint(error: SpecError) -> Complaint:
 
 async def _contract(
     admitted: snapshot.Snapshot, name: str, defined: Mapping[str, definition.Definition], user_code: code.Code
-) -> change_tables.Contract | None:
+) -> tables.Contract | None:
     """The contract of one endpoint; None where its pipeline's code is wrong, which is told already."""
     spec = admitted.document.endpoints[name]
     declared = defined.get(spec.pipeline)
@@ -167,14 +167,14 @@ async def _contract(
     paths = filter(None, (spec.unit, *spec.attributes.values()))
     extra = frozenset(keys[0] for path in paths if (keys := reading.keys_of(path)))
     request = codec.of(declared.request, extra_fields=spec.extra_fields, extra_names=extra)
-    return change_tables.Contract(
+    return tables.Contract(
         request=_with_extra(request.json_schema(), extra),
         reply=codec.of(declared.reply).json_schema(),
         streams=declared.streams,
     )
 
 
-async def _loaded(admitted: snapshot.Snapshot, name: str, user_code: code.Code) -> change_tables.Contract:
+async def _loaded(admitted: snapshot.Snapshot, name: str, user_code: code.Code) -> tables.Contract:
     """The contract of an endpoint whose models say what it takes: loads them."""
     nothing: dict[str, Any] = {"experiments": {}, "rollouts": {}, "shadows": {}, "holdouts": {}}
     own = admitted.document.endpoints[name].model_copy(update={"fallback": None})
@@ -190,7 +190,7 @@ async def _loaded(admitted: snapshot.Snapshot, name: str, user_code: code.Code) 
     try:
         built = await building.build(few, user_code=user_code, loaded=loaded, registry=telemetry.Registry())
         contract = built.endpoints[name].contract
-        return change_tables.Contract(
+        return tables.Contract(
             request=contract.request.json_schema(), reply=contract.reply.json_schema(), streams=contract.streams
         )
     finally:

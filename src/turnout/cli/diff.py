@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from turnout.changes import comparison, logged, tables
 from turnout.cli import (
     check,
     code_facts,
@@ -23,7 +24,6 @@ from turnout.cli import (
 )
 from turnout.errors import DocumentError, SpecError, StoreError
 from turnout.experiments import phases
-from turnout.reports import change, change_tables, logged
 from turnout.spec import snapshot, stages
 from turnout.stores import catalog as stores
 
@@ -78,7 +78,7 @@ def command(  # noqa: PLR0913  # click hands over every option
         if invalid:
             return _refused(invalid[0], as_json=as_json, markdown=markdown)
         seen = _logged(before, after, events or _store_beside(old, new))
-        made = change.change(before.snapshot, after.snapshot, facts=(before.facts, after.facts), logged=seen)
+        made = comparison.change(before.snapshot, after.snapshot, facts=(before.facts, after.facts), logged=seen)
         told = diff_words.Told(
             labels=(before.side.label, after.side.label),
             stage=stage,
@@ -101,8 +101,8 @@ class _Reading:
         self.side, self.stage, self.secrets_folder = side, stage, secrets_folder
         self.errors: list[SpecError] = []
         self.notes = list(side.notes)
-        self.facts = change_tables.Facts()
-        self.snapshot = change.NOTHING
+        self.facts = tables.Facts()
+        self.snapshot = comparison.NOTHING
         if not side.files:
             self.notes.append(f"{side.label}: compared with an empty document.")
             return
@@ -130,7 +130,7 @@ class _Reading:
             if each.source
         }
         known = {name: size for name, size in sizes.items() if size is not None}
-        self.facts = change_tables.Facts(artifact_bytes=known)
+        self.facts = tables.Facts(artifact_bytes=known)
         if not with_code or not self.side.files:
             return
         question = code_facts.Question(
@@ -147,7 +147,7 @@ class _Reading:
             SpecError(each.message, path=each.path, file=each.file, line=each.line, hint=each.hint)
             for each in found.errors
         ]
-        self.facts = change_tables.Facts(contracts=found.contracts, build=found.build, artifact_bytes=known)
+        self.facts = tables.Facts(contracts=found.contracts, build=found.build, artifact_bytes=known)
 
     def measure(self, url: str) -> None:
         """What a running server says its models take, where it runs the models of this side."""
@@ -157,7 +157,7 @@ class _Reading:
         if not serves or not self.snapshot.revision.startswith(serves):
             self.notes.append(f"{url} serves revision {serves[:12] or 'none'}, not {self.side.label}.")
         facts = self.facts
-        self.facts = change_tables.Facts(
+        self.facts = tables.Facts(
             contracts=facts.contracts,
             build=facts.build,
             artifact_bytes=facts.artifact_bytes,
@@ -187,7 +187,7 @@ def _store_beside(old: str, new: str) -> str:
     return url if Path(url.removeprefix("sqlite:///")).exists() else ""
 
 
-def _logged(before: _Reading, after: _Reading, url: str) -> dict[str, change_tables.Logged]:
+def _logged(before: _Reading, after: _Reading, url: str) -> dict[str, tables.Logged]:
     """Units of the exposure log that both documents' experiments assign."""
     olds, news = before.snapshot.document.experiments, after.snapshot.document.experiments
     changed = [name for name in olds if name in news and olds[name] != news[name]]

@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from turnout.reports import change_tables
-from turnout.reports.compatibility import Finding
+from turnout.changes import tables
+from turnout.changes.compatibility import Finding
 
 Level = Literal["", "break", "warn", "dim", "key"]
 """What a line is: plain, against callers, to be known, small print, or a key as written."""
@@ -28,7 +28,7 @@ class Told(Struct, frozen=True, kw_only=True):
     labels: tuple[str, str]
     stage: str
     notes: tuple[str, ...]
-    change: change_tables.Change
+    change: tables.Change
 
 
 class Line(Struct, frozen=True):
@@ -108,7 +108,7 @@ def finding_text(finding: Finding) -> str:
     return f"{where} {finding.text}"
 
 
-def _endpoint(each: change_tables.Endpoint) -> Section:
+def _endpoint(each: tables.Endpoint) -> Section:
     title = f"Endpoint {each.name}"
     if each.state == "added":
         return Section(f"{title} is added", ())
@@ -133,14 +133,14 @@ def _endpoint(each: change_tables.Endpoint) -> Section:
     return Section(title, tuple(lines))
 
 
-def _flows(flows: tuple[change_tables.Flow, ...]) -> Iterator[Line]:
+def _flows(flows: tuple[tables.Flow, ...]) -> Iterator[Line]:
     for flow in flows[:SHOWN_FLOWS]:
         yield Line(f"{percent(flow.share)} {flow.source} -> {flow.target}", depth=1)
     if len(flows) > SHOWN_FLOWS:
         yield Line(f"and {len(flows) - SHOWN_FLOWS} smaller flows", "dim", 1)
 
 
-def _experiment(each: change_tables.Experiment) -> Section:
+def _experiment(each: tables.Experiment) -> Section:
     lines = [Line(_phase(each), "warn" if each.state in ("ends", "new phase") else "")]
     if each.moved:
         lines.append(Line(f"{percent(each.moved)} of the units change their variant"))
@@ -162,7 +162,7 @@ def _experiment(each: change_tables.Experiment) -> Section:
     return Section(f"Experiment {each.name} on {each.endpoint}", tuple(lines))
 
 
-def _phase(each: change_tables.Experiment) -> str:
+def _phase(each: tables.Experiment) -> str:
     old, new = (phase[:8] for phase in each.phases)
     if each.state == "begins":
         return f"begins, phase {new}; the endpoint says what its units get"
@@ -174,27 +174,27 @@ def _phase(each: change_tables.Experiment) -> str:
     return f"phase {new} continues" if new else "is removed; it did not run any more" if gone else "does not run"
 
 
-def _logged(found: change_tables.Logged) -> Iterator[Line]:
+def _logged(found: tables.Logged) -> Iterator[Line]:
     of = "" if found.complete else " first"
     yield Line(f"of the{of} {found.units:,} units in the exposure log, {found.moved:,} change their variant")
     for pair, count in sorted(found.flows.items(), key=lambda each: -each[1])[:SHOWN_FLOWS]:
         yield Line(f"{count:,} {pair}", depth=1)
 
 
-def _part(each: change_tables.Part) -> Section:
+def _part(each: tables.Part) -> Section:
     words = {"begins": "begins", "ends": "ends", "changes": "says something else"}
     lines = [Line(f"{words[each.state]}: {each.text}"), *keys(each.keys, f"{each.kind}s.{each.name}.")]
     return Section(f"{each.kind.capitalize()} {each.name} on {each.endpoint}", tuple(lines))
 
 
-def _model(each: change_tables.Model) -> Line:
+def _model(each: tables.Model) -> Line:
     known = f"{size(each.memory_bytes)} measured" if each.memory_bytes is not None else ""
     known = known or (f"artifact {size(each.artifact_bytes)}" if each.artifact_bytes is not None else "no artifact")
     why = f" ({', '.join(each.why)} differs)" if each.why else ""
     return Line(f"{each.name} {each.state}{why}: {known}")
 
 
-def _memory(memory: change_tables.Memory) -> Iterator[Line]:
+def _memory(memory: tables.Memory) -> Iterator[Line]:
     if not (memory.before_bytes or memory.after_bytes):
         yield Line(
             "not known: no model has an artifact; --status URL of a running server gives what models take", "dim"
@@ -209,7 +209,7 @@ def _memory(memory: change_tables.Memory) -> Iterator[Line]:
         yield Line(f"not counted, for they have no artifact: {', '.join(memory.unknown)}", "dim")
 
 
-def keys(found: Iterable[change_tables.Key], below: str = "") -> Iterator[Line]:
+def keys(found: Iterable[tables.Key], below: str = "") -> Iterator[Line]:
     """Keys with both values, as written."""
     listed = list(found)
     for key in listed[:SHOWN_KEYS]:

@@ -11,10 +11,10 @@ import msgspec
 from msgspec import Struct
 from rich import console, text
 
+from turnout.changes import tables, written
 from turnout.cli import diff_words, exits, places, screen
 from turnout.errors import NotFoundError
 from turnout.recorder import app as recorder
-from turnout.reports import change_tables, written
 from turnout.spec import merging, overlays, parsing, stages, tree
 from turnout.stores import catalog, control
 
@@ -119,14 +119,14 @@ def _entries(records: Sequence[control.RevisionRecord]) -> Iterator[Entry]:
         )
 
 
-def changes(before: control.RevisionRecord, after: control.RevisionRecord) -> list[change_tables.Key]:
+def changes(before: control.RevisionRecord, after: control.RevisionRecord) -> list[tables.Key]:
     """The keys that say something else, overlay included, and the artifacts behind unchanged keys."""
     found = list(written.differences(as_served(before), as_served(after)))
     for alias in sorted({*before.digests, *after.digests}):
         old, new = before.digests.get(alias), after.digests.get(alias)
         if old and new and old != new:
             path = f"models.{alias} (artifact)"
-            found.append(change_tables.Key(path=path, before=old[:19], after=new[:19], place="its file"))
+            found.append(tables.Key(path=path, before=old[:19], after=new[:19], place="its file"))
     return found
 
 

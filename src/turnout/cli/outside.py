@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
+from turnout.changes import tables, written
 from turnout.cli import sides
 from turnout.errors import SpecError, UnavailableError, did_you_mean
-from turnout.reports import change_tables, written
 from turnout.spec import document, merging, parsing, stages, tree
 from turnout.spec.tree import Node
 
@@ -48,7 +48,7 @@ def _root(files: Mapping[str, str], stage: str) -> Node:
     return merging.merge(parts)[0]
 
 
-def _error(key: change_tables.Key, only: Sequence[str]) -> SpecError:
+def _error(key: tables.Key, only: Sequence[str]) -> SpecError:
     file, _, line = key.place.rpartition(":")
     done = "is new" if key.before is None else "was removed" if key.after is None else "says something else"
     return SpecError(f"{done}.", path=key.path, file=file, line=int(line), hint=_hint(only))

@@ -6,9 +6,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from turnout.changes import tables
 from turnout.experiments import allocations, assignment
 from turnout.expressions import catalog
-from turnout.reports import change_tables
 from turnout.spec import snapshot
 
 LIMIT: Final = 200_000
@@ -28,7 +28,7 @@ class Seen(Protocol):
 
 def compare(
     before: snapshot.Snapshot, after: snapshot.Snapshot, name: str, units: Iterable[Seen], *, limit: int = LIMIT
-) -> change_tables.Logged:
+) -> tables.Logged:
     """Assign every unit by both documents' experiment of this name.
 
     Args:
@@ -52,8 +52,8 @@ def compare(
     return _counted(count, flows, complete=True)
 
 
-def _counted(count: int, flows: Counter[str], *, complete: bool) -> change_tables.Logged:
-    return change_tables.Logged(units=count, moved=flows.total(), flows=dict(flows), complete=complete)
+def _counted(count: int, flows: Counter[str], *, complete: bool) -> tables.Logged:
+    return tables.Logged(units=count, moved=flows.total(), flows=dict(flows), complete=complete)
 
 
 def _allocation(admitted: snapshot.Snapshot, name: str) -> assignment.Allocation:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from turnout.reports import change_tables
+from turnout.changes import tables
 from turnout.spec import document, snapshot
 
 
 def models(
-    before: snapshot.Snapshot, after: snapshot.Snapshot, facts: tuple[change_tables.Facts, change_tables.Facts]
-) -> tuple[tuple[change_tables.Model, ...], change_tables.Memory]:
+    before: snapshot.Snapshot, after: snapshot.Snapshot, facts: tuple[tables.Facts, tables.Facts]
+) -> tuple[tuple[tables.Model, ...], tables.Memory]:
     """Models that load, unload or load anew, and the memory of all."""
     olds, news = used(before.document), used(after.document)
     found, anew = [], set()
@@ -20,7 +20,7 @@ def models(
         anew.add(name)
         side = facts[1] if name in news else facts[0]
         found.append(
-            change_tables.Model(
+            tables.Model(
                 name=name,
                 state="reloads" if why else "loads" if name in news else "unloads",
                 why=why,
@@ -57,7 +57,7 @@ def _why(
     before: snapshot.Snapshot,
     after: snapshot.Snapshot,
     name: str,
-    facts: tuple[change_tables.Facts, change_tables.Facts],
+    facts: tuple[tables.Facts, tables.Facts],
 ) -> tuple[str, ...]:
     """What of a model is different, so that the loaded one cannot be kept."""
     old, new = (_content(side.document.models[name]) for side in (before, after))
@@ -75,13 +75,11 @@ def _content(spec: document.ModelSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json", by_alias=True)
 
 
-def _memory(
-    olds: set[str], news: set[str], anew: set[str], facts: tuple[change_tables.Facts, change_tables.Facts]
-) -> change_tables.Memory:
+def _memory(olds: set[str], news: set[str], anew: set[str], facts: tuple[tables.Facts, tables.Facts]) -> tables.Memory:
     """Before, after and meanwhile: the old models stay until the last request on them is answered."""
     workers = max(facts[0].workers, 1)
 
-    def of(name: str, side: change_tables.Facts, runs: bool) -> int | None:
+    def of(name: str, side: tables.Facts, runs: bool) -> int | None:
         if runs and name in facts[0].memory_bytes:
             return facts[0].memory_bytes[name]
         artifact = side.artifact_bytes.get(name)
@@ -95,7 +93,7 @@ def _memory(
     added = sum(size or 0 for name, size in sizes["new"].items() if name in anew)
     unknown = sorted({name for known in sizes.values() for name, size in known.items() if size is None})
     running = facts[0].memory_bytes
-    return change_tables.Memory(
+    return tables.Memory(
         before_bytes=totals["old"],
         after_bytes=totals["new"],
         during_bytes=totals["old"] + added,

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from turnout.reports import compatibility
+from turnout.changes import compatibility
 
 State = Literal["begins", "ends", "continues", "new phase"]
 

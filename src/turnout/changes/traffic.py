@@ -9,8 +9,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from turnout.changes import journeys
 from turnout.experiments import allocations, phases
-from turnout.reports import journeys
 from turnout.spec import document, snapshot
 from turnout.spec import traffic as traffic_spec
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from turnout.changes import compatibility
 from turnout.pipelines import codec
-from turnout.reports import compatibility
 
 
 @dataclass

@@ -6,14 +6,14 @@ Called by `turnout diff`. Pure: two Snapshots and what was found out about them 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from turnout.changes import compatibility, journeys, loading, tables, traffic, written
 from turnout.experiments import phases
-from turnout.reports import change_tables, compatibility, journeys, loading, traffic, written
 from turnout.spec import document, snapshot, tree
 
 NOTHING: Final = snapshot.Snapshot(revision="", document=document.Document(), digests={})
 """A document that is not there yet."""
 
-NO_FACTS: Final = change_tables.Facts()
+NO_FACTS: Final = tables.Facts()
 PLANNED: Final = ("metrics.primary", "metrics.guardrails", "plan")
 """What was decided before an experiment began; another value in a running phase is not confirmatory."""
 
@@ -26,9 +26,9 @@ def change(
     before: snapshot.Snapshot,
     after: snapshot.Snapshot,
     *,
-    facts: tuple[change_tables.Facts, change_tables.Facts] = (NO_FACTS, NO_FACTS),
-    logged: Mapping[str, change_tables.Logged] | None = None,
-) -> change_tables.Change:
+    facts: tuple[tables.Facts, tables.Facts] = (NO_FACTS, NO_FACTS),
+    logged: Mapping[str, tables.Logged] | None = None,
+) -> tables.Change:
     """Compare two documents.
 
     Args:
@@ -43,7 +43,7 @@ def change(
     findings = [finding for each in endpoints for finding in each.findings or ()]
     breaks = any(finding.breaks for finding in findings) or any(each.state == "removed" for each in endpoints)
     notes = tuple(_notes(before, after, facts))
-    return change_tables.Change(
+    return tables.Change(
         revisions=(before.revision, after.revision),
         endpoints=endpoints,
         experiments=experiments,
@@ -57,12 +57,12 @@ def change(
     )
 
 
-def _of_model(key: change_tables.Key) -> bool:
+def _of_model(key: tables.Key) -> bool:
     """Keys of a model that both documents have: `models` says that it loads anew, not what is different."""
     return key.path.startswith("models.") and key.before is not None and key.after is not None
 
 
-def _within(keys: list[change_tables.Key], *path: str) -> tuple[change_tables.Key, ...]:
+def _within(keys: list[tables.Key], *path: str) -> tuple[tables.Key, ...]:
     """The keys of one part, with paths that start below it."""
     start = tree.path_text(path)
     return tuple(key for key in keys if key.path == start or key.path.startswith((f"{start}.", f"{start}[")))
@@ -74,15 +74,15 @@ def _within(keys: list[change_tables.Key], *path: str) -> tuple[change_tables.Ke
 def _endpoints(
     before: snapshot.Snapshot,
     after: snapshot.Snapshot,
-    facts: tuple[change_tables.Facts, change_tables.Facts],
-    keys: list[change_tables.Key],
-) -> Iterator[change_tables.Endpoint]:
+    facts: tuple[tables.Facts, tables.Facts],
+    keys: list[tables.Key],
+) -> Iterator[tables.Endpoint]:
     olds, news = before.document.endpoints, after.document.endpoints
     for name in dict.fromkeys((*olds, *news)):
         if name in olds and name in news:
             yield _endpoint(before, after, name, facts, _within(keys, "endpoints", name))
             continue
-        yield change_tables.Endpoint(
+        yield tables.Endpoint(
             name=name,
             state="added" if name in news else "removed",
             moved=0.0,
@@ -97,22 +97,22 @@ def _endpoint(
     before: snapshot.Snapshot,
     after: snapshot.Snapshot,
     name: str,
-    facts: tuple[change_tables.Facts, change_tables.Facts],
-    keys: tuple[change_tables.Key, ...],
-) -> change_tables.Endpoint:
+    facts: tuple[tables.Facts, tables.Facts],
+    keys: tuple[tables.Key, ...],
+) -> tables.Endpoint:
     sides = (traffic.served(before, name), traffic.served(after, name))
     labels = _labels(sides)
     contents = [{place: seen.content for place, seen in side.seen.items()} for side in sides]
     found = journeys.regrouped(journeys.places(sides[0].traffic, sides[1].traffic), contents)
     flows = tuple(
-        change_tables.Flow(source=labels[source], target=labels[target], share=share)
+        tables.Flow(source=labels[source], target=labels[target], share=share)
         for (source, target), share in journeys.largest(found)
     )
     findings = _findings(name, facts)
     targeted = sides[0].conditions != sides[1].conditions
     notes = tuple(_unknown(sides)) if keys or flows or targeted else ()
     changed = bool(keys or flows or findings or notes)
-    return change_tables.Endpoint(
+    return tables.Endpoint(
         name=name,
         state="changed" if changed else "same",
         moved=sum(flow.share for flow in flows),
@@ -142,9 +142,7 @@ def _shares(found: Mapping[tuple[str, str], float], labels: Mapping[str, str]) -
     return dict(sorted(shares.items()))
 
 
-def _findings(
-    name: str, facts: tuple[change_tables.Facts, change_tables.Facts]
-) -> tuple[compatibility.Finding, ...] | None:
+def _findings(name: str, facts: tuple[tables.Facts, tables.Facts]) -> tuple[compatibility.Finding, ...] | None:
     old, new = (side.contracts.get(name) for side in facts)
     if old is None or new is None:
         return None
@@ -176,9 +174,9 @@ def _unknown(sides: tuple[traffic.Served, traffic.Served]) -> Iterator[str]:
 def _experiments(
     before: snapshot.Snapshot,
     after: snapshot.Snapshot,
-    keys: list[change_tables.Key],
-    logged: Mapping[str, change_tables.Logged],
-) -> Iterator[change_tables.Experiment]:
+    keys: list[tables.Key],
+    logged: Mapping[str, tables.Logged],
+) -> Iterator[tables.Experiment]:
     for name in dict.fromkeys((*before.document.experiments, *after.document.experiments)):
         found = _experiment(before, after, name, _within(keys, "experiments", name), logged.get(name))
         if found.keys or found.moved or found.phases[0] != found.phases[1] or _differ(found.taking_part):
@@ -193,27 +191,27 @@ def _experiment(
     before: snapshot.Snapshot,
     after: snapshot.Snapshot,
     name: str,
-    keys: tuple[change_tables.Key, ...],
-    logged: change_tables.Logged | None,
-) -> change_tables.Experiment:
+    keys: tuple[tables.Key, ...],
+    logged: tables.Logged | None,
+) -> tables.Experiment:
     ran = (_phase(before, name), _phase(after, name))
     sides = [_side(admitted, name) for admitted in (before, after)]
     part = tuple(journeys.taking_part(side) if side else 0.0 for side in sides)
-    flows: tuple[change_tables.Flow, ...] = ()
+    flows: tuple[tables.Flow, ...] = ()
     if sides[0] is not None and sides[1] is not None:
         found = journeys.places(sides[0], sides[1])
         flows = tuple(
-            change_tables.Flow(source=source[1], target=target[1], share=share)
+            tables.Flow(source=source[1], target=target[1], share=share)
             for (source, target), share in journeys.largest(found)
         )
-    state: change_tables.State = "continues"
+    state: tables.State = "continues"
     if not ran[0] or not ran[1]:
         state = "begins" if ran[1] else "ends" if ran[0] else "continues"
     elif ran[0] != ran[1]:
         state = "new phase"
     there = after if name in after.document.experiments else before
     plan = tuple(key.path for key in keys if _planned(key.path, name)) if ran[0] and ran[0] == ran[1] else ()
-    return change_tables.Experiment(
+    return tables.Experiment(
         name=name,
         endpoint=there.document.experiments[name].endpoint,
         state=state,
@@ -289,9 +287,7 @@ def _both_notes(
 # -- rollouts, shadows, holdouts
 
 
-def _parts(
-    before: snapshot.Snapshot, after: snapshot.Snapshot, keys: list[change_tables.Key]
-) -> Iterator[change_tables.Part]:
+def _parts(before: snapshot.Snapshot, after: snapshot.Snapshot, keys: list[tables.Key]) -> Iterator[tables.Part]:
     for section, kind in PARTS.items():
         olds: Mapping[str, Any] = getattr(before.document, section)
         news: Mapping[str, Any] = getattr(after.document, section)
@@ -300,7 +296,7 @@ def _parts(
             if not inside:
                 continue
             there, spec = (after, news[name]) if name in news else (before, olds[name])
-            yield change_tables.Part(
+            yield tables.Part(
                 kind=kind,  # type: ignore[arg-type]  # the values of PARTS
                 name=name,
                 state="changes" if name in olds and name in news else "begins" if name in news else "ends",
@@ -328,7 +324,7 @@ def _told(admitted: snapshot.Snapshot, kind: str, name: str) -> str:
 
 
 def _notes(
-    before: snapshot.Snapshot, after: snapshot.Snapshot, facts: tuple[change_tables.Facts, change_tables.Facts]
+    before: snapshot.Snapshot, after: snapshot.Snapshot, facts: tuple[tables.Facts, tables.Facts]
 ) -> Iterator[str]:
     builds = [side.build for side in facts]
     if all(builds) and builds[0] != builds[1]:

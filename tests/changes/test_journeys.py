@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from turnout.changes import journeys
 from turnout.experiments import assignment, holdouts, layers, movement
-from turnout.reports import journeys
 
 UNITS = 4_000
 NAMES = ("a", "b", "c", "d")

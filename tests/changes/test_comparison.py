@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from turnout.reports import change, change_tables
+from turnout.changes import comparison, tables
 from turnout.spec import snapshot
 
 BASE = """\
@@ -36,7 +36,7 @@ rollouts:
 """
 HALF = (("generation", "retrieval", 0.5),)
 
-Compare = Callable[..., change_tables.Change]
+Compare = Callable[..., tables.Change]
 
 
 @pytest.fixture
@@ -46,13 +46,13 @@ def compare() -> Compare:
             {"turnout.yaml": text}, environment={}, digests=lambda source: digests.get(source, "sha256:" + "0" * 64)
         )
 
-    def run(before: str, after: str, digests: dict[str, str] | None = None, **options: Any) -> change_tables.Change:
-        return change.change(admit(before, {}), admit(after, digests or {}), **options)
+    def run(before: str, after: str, digests: dict[str, str] | None = None, **options: Any) -> tables.Change:
+        return comparison.change(admit(before, {}), admit(after, digests or {}), **options)
 
     return run
 
 
-def flows(found: change_tables.Endpoint | change_tables.Experiment) -> tuple[tuple[str, str, float], ...]:
+def flows(found: tables.Endpoint | tables.Experiment) -> tuple[tuple[str, str, float], ...]:
     return tuple((flow.source, flow.target, round(flow.share, 9)) for flow in found.flows)
 
 
@@ -180,11 +180,11 @@ def test_another_artifact_loads_anew_and_says_why(compare: Compare) -> None:
 
 
 def test_memory_is_a_lower_bound_from_artifacts_and_exact_where_it_was_measured(compare: Compare) -> None:
-    facts = change_tables.Facts(artifact_bytes={"rank": 100, "rank-v2": 30})
+    facts = tables.Facts(artifact_bytes={"rank": 100, "rank-v2": 30})
     made = compare(BASE, BASE + ROLLOUT, facts=(facts, facts))
     memory = made.memory
     assert (memory.before_bytes, memory.after_bytes, memory.during_bytes, memory.measured) == (100, 130, 130, False)
-    running = change_tables.Facts(artifact_bytes=facts.artifact_bytes, memory_bytes={"rank": 900}, workers=2)
+    running = tables.Facts(artifact_bytes=facts.artifact_bytes, memory_bytes={"rank": 900}, workers=2)
     memory = compare(BASE, BASE + ROLLOUT, facts=(running, facts)).memory
     assert (memory.before_bytes, memory.after_bytes, memory.during_bytes) == (900, 960, 960)
     assert compare(BASE + ROLLOUT, BASE, facts=(running, facts)).memory.measured is False
@@ -202,13 +202,11 @@ def test_a_removed_endpoint_breaks_its_callers(compare: Compare) -> None:
 
 def test_a_contract_that_is_not_known_is_not_called_compatible(compare: Compare) -> None:
     schema = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-    contract = change_tables.Contract(request=schema, reply=schema)
-    known = change_tables.Facts(contracts={"reply": contract})
+    contract = tables.Contract(request=schema, reply=schema)
+    known = tables.Facts(contracts={"reply": contract})
     assert compare(BASE, BASE).endpoints[0].findings is None
     assert compare(BASE, BASE, facts=(known, known)).endpoints[0].findings == ()
-    streams = change_tables.Facts(
-        contracts={"reply": change_tables.Contract(request=schema, reply=schema, streams=True)}
-    )
+    streams = tables.Facts(contracts={"reply": tables.Contract(request=schema, reply=schema, streams=True)})
     made = compare(BASE, BASE, facts=(known, streams))
     assert made.breaks
     assert made.effect

@@ -7,7 +7,7 @@ and the one key that may hold a secret itself is not shown. Pure.
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from turnout.reports import change_tables
+from turnout.changes import tables
 from turnout.spec import tree
 from turnout.spec.tree import Node
 
@@ -16,7 +16,7 @@ SECRET: Final = (("override_key",),)
 """Key paths whose values are never shown."""
 
 
-def differences(before: Node | None, after: Node | None, path: Sequence[str | int] = ()) -> Iterator[change_tables.Key]:
+def differences(before: Node | None, after: Node | None, path: Sequence[str | int] = ()) -> Iterator[tables.Key]:
     """Every key that was added, removed or says something else: the deepest mapping key that tells, lists whole.
 
     Args:
@@ -34,7 +34,7 @@ def differences(before: Node | None, after: Node | None, path: Sequence[str | in
         return
     there = after if after is not None else before
     assert there is not None
-    yield change_tables.Key(
+    yield tables.Key(
         path=tree.path_text(path), before=_shown(before, path), after=_shown(after, path), place=str(there.key)
     )
 

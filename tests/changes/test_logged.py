@@ -5,7 +5,7 @@ import math
 import pytest
 from msgspec import Struct
 
-from turnout.reports import change, logged
+from turnout.changes import comparison, logged
 from turnout.spec import snapshot
 
 DOCUMENT = """\
@@ -32,7 +32,7 @@ def test_counts_agree_with_the_closed_form_within_noise() -> None:
     before, after = admit(DOCUMENT), admit(DOCUMENT.replace("pipeline: b, weight: 50", "pipeline: b, weight: 10"))
     units = [Seen(f"user-{number}") for number in range(5_000)]
     counted = logged.compare(before, after, "structure", units)
-    (experiment,) = change.change(before, after).experiments
+    (experiment,) = comparison.change(before, after).experiments
     noise = 5 * math.sqrt(experiment.moved * (1 - experiment.moved) / len(units))
     assert abs(counted.moved / counted.units - experiment.moved) < noise
     assert counted.flows == {"b -> a": counted.moved}

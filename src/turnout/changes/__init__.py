@@ -1,0 +1,1 @@
+"""What a change of the document does, told from two snapshots before it is made. Pure; rendering is elsewhere."""
