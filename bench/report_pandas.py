@@ -104,11 +104,11 @@ def by_pandas(folder: str) -> dict[str, Any]:
     latencies = by_variant.latency_s.quantile(facts.QUANTILES)
     took["requests"] = round(time.monotonic() - started, 3)
 
-    seen = set(exposures.unit)
-    ids = set(predictions.event_id) | set(exposures.request_id)
     names = {}
     for name, group in outcomes.groupby("name"):
-        matched = group.unit.isin(seen) | group.request_id.isin(ids)
+        matched = (group.unit != "") & group.unit.isin(exposures.unit)
+        left = group.request_id[~matched]
+        matched[left.index] = left.isin(exposures.request_id) | left.isin(predictions.event_id)
         names[name] = [len(group), int((~matched).sum()), float(group.ts.min()), float(group.ts.max())]
     late = (outcomes.ingested_at - outcomes.ts)[outcomes.name == "kept_talking"].quantile([0.5, 0.99])
     flow = units.groupby(["bucket", "variant"]).size()
