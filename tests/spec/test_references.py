@@ -1,10 +1,12 @@
 """`${NAME}` and `secret:NAME`: filled in, placed, and never shown."""
 
+import contextlib
+
 import pytest
 from tests.spec.conftest import Admit, Refuse
 
 from turnout.errors import DocumentError
-from turnout.spec import snapshot
+from turnout.spec import references, snapshot
 
 BASE = """\
 models:
@@ -137,3 +139,28 @@ def test_reference_gives_text_where_a_number_is_needed(refuse: Refuse) -> None:
         "turnout.yaml:2 models.m.threads: found '${N}'; expected a whole number. "
         "It is filled in from a reference, which always gives text."
     ]
+
+
+@pytest.mark.parametrize("wanted", ["code: 'a:B', digest: '${X}'", "code: '${X}'"])
+def test_no_stand_in_fits_everything(wanted: str, refuse: Refuse) -> None:
+    text = BASE.format("1").replace('code: "a:B"', wanted)
+    for environment, read_secret in references.stand_ins({}):
+        assert refuse(text, environment=environment, read_secret=read_secret)
+
+
+@pytest.mark.parametrize("wanted", ["deadline: '${X}'", "description: 'secret:x'"])
+def test_one_of_the_stand_ins_fits_a_key_of_any_common_kind(wanted: str) -> None:
+    files = {"turnout.yaml": BASE.format("1").replace("{pipeline: p}", f"{{pipeline: p, {wanted}}}")}
+    fitting = []
+    for environment, read_secret in references.stand_ins({}):
+        with contextlib.suppress(DocumentError):
+            fitting.append(snapshot.admit(files, environment=environment, read_secret=read_secret))
+    assert fitting
+
+
+def test_what_is_there_needs_no_stand_in() -> None:
+    for environment, read_secret in references.stand_ins({"HOST": "db"}, {"token": "s3cret"}.get):
+        assert (environment["HOST"], read_secret("token")) == ("db", "s3cret")
+        assert environment["PORT"] == read_secret("other") in references.STAND_INS
+        assert "PORT" in environment
+        assert list(environment) == ["HOST"]

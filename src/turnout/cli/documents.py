@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -13,7 +13,7 @@ from turnout.cli import places
 from turnout.errors import DocumentError
 from turnout.sources import artifacts, catalog
 from turnout.sources import secrets as secret_files
-from turnout.spec import snapshot
+from turnout.spec import references, snapshot
 from turnout.supervisor import lastgood
 
 
@@ -46,29 +46,6 @@ def in_force(place: places.Place, *, secrets_folder: str | None = None) -> snaps
         click.echo(f"note: {place.document} has {len(error.errors)} errors (`turnout check` lists them);", err=True)
         click.echo(f"      this is about the last accepted revision, {accepted.revision[:12]}", err=True)
         return _admit(place, accepted.files, secrets_folder)
-
-
-STAND_INS = ("unset", "1s", "1MiB", "50%")
-"""What a missing reference may stand for: a text, a duration, a size, a ratio; nothing else takes references."""
-
-
-class StandIns(Mapping[str, str]):
-    """The environment, with a stand-in for every variable that is not set."""
-
-    def __init__(self, stand_in: str) -> None:
-        self.stand_in = stand_in
-
-    def __getitem__(self, name: str) -> str:
-        return os.environ.get(name, self.stand_in)
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(os.environ)
-
-    def __len__(self) -> int:
-        return len(os.environ)
 
 
 def _admit(place: places.Place, files: dict[str, str], secrets_folder: str | None) -> snapshot.Snapshot:
@@ -110,9 +87,9 @@ def admitted(
     except DocumentError as error:
         if any(each.path.startswith("experiments.") for each in error.errors):
             raise
-        for stand_in in STAND_INS:
+        for environment, look_up in references.stand_ins(os.environ, read_secret):
             with contextlib.suppress(DocumentError):
-                return admit(StandIns(stand_in), lambda name, text=stand_in: read_secret(name) or text)  # type: ignore[misc]
+                return admit(environment, look_up)
         raise
 
 

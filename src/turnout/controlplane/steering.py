@@ -6,10 +6,9 @@ are the stores, each behind its own thread, and the question which revision serv
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -18,7 +17,7 @@ from turnout.controlplane import duties
 from turnout.errors import DocumentError, StoreError
 from turnout.experiments import phases
 from turnout.rollouts import controller, failures, states
-from turnout.spec import snapshot
+from turnout.spec import references, snapshot
 from turnout.stores import base, control
 from turnout.transport import control as channel
 
@@ -30,9 +29,6 @@ REACH_S: Final = 60.0
 SHORTEST_S: Final = 0.2
 LONGEST_S: Final = 1.0
 """Between two rounds: hard failures and new documents are seen so soon, though no look is due."""
-
-STAND_INS: Final = ("unset", "1s", "1MiB", "50%")
-"""What a reference that is not set here may stand for: a text, a duration, a size, a ratio."""
 
 
 class Steering:
@@ -131,40 +127,22 @@ def admitted(record: control.RevisionRecord) -> snapshot.Snapshot:
     Raises:
         DocumentError: It cannot be read even so.
     """
-    for stand_in in STAND_INS[:-1]:
-        with contextlib.suppress(DocumentError):
-            return _admitted(record, stand_in)
-    return _admitted(record, STAND_INS[-1])
-
-
-def _admitted(record: control.RevisionRecord, stand_in: str) -> snapshot.Snapshot:
-    found = snapshot.admit(
-        record.document, environment=_Environment(stand_in), stage=record.stage, read_secret=lambda _: stand_in
-    )
-    return dataclasses.replace(found, revision=record.revision, digests=record.digests)
+    refused: DocumentError | None = None
+    for environment, read_secret in references.stand_ins(os.environ):
+        try:
+            found = snapshot.admit(
+                record.document, environment=environment, stage=record.stage, read_secret=read_secret
+            )
+        except DocumentError as error:
+            refused = error
+            continue
+        return dataclasses.replace(found, revision=record.revision, digests=record.digests)
+    assert refused is not None
+    raise refused
 
 
 def _runs(carried: Any) -> bool:
     return carried is not None and carried.state not in states.ENDED
-
-
-class _Environment(Mapping[str, str]):
-    """The environment, with a stand-in for every variable that is not set."""
-
-    def __init__(self, stand_in: str) -> None:
-        self._stand_in = stand_in
-
-    def __getitem__(self, name: str) -> str:
-        return os.environ.get(name, self._stand_in)
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(os.environ)
-
-    def __len__(self) -> int:
-        return len(os.environ)
 
 
 class _Reached:

@@ -4,11 +4,12 @@
 `$${` is a literal `${`. `secret:NAME` is a whole value, given by whatever holds secrets. Both
 always give text. What was filled in is never printed: nodes keep what was written.
 
-Called by `snapshot`.
+Called by `snapshot`. Who reads a document far from its server, where some of them are not set, asks
+`stand_ins` what to read in their place.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from turnout.errors import SpecError, nearest
 from turnout.spec.tree import Node, path_text
@@ -21,9 +22,44 @@ VARIABLE_LIKENESS = 0.75
 """An environment is full of names that look a little alike; only a slip of the finger is worth a question."""
 
 
+STAND_INS = ("unset", "1s", "1MiB", "50%")
+"""What a missing reference may stand for: a text, a duration, a size, a ratio; nothing else takes references."""
+
+
 def no_secrets(name: str) -> str | None:
     """Where no secrets are at hand."""
     return None
+
+
+def stand_ins(
+    environment: Mapping[str, str], read_secret: Callable[[str], str | None] = no_secrets
+) -> Iterator[tuple[Mapping[str, str], Callable[[str], str | None]]]:
+    """Environments and readers of secrets in which nothing is missing, one for each kind of value it may stand for.
+
+    For those to whom the values do not matter, but the rest of the document does. What is there is used.
+    """
+    for text in STAND_INS:
+        yield _StandIn(environment, text), lambda name, text=text: read_secret(name) or text  # type: ignore[misc]
+
+
+class _StandIn(Mapping[str, str]):
+    """An environment, with one text for every variable that is not set."""
+
+    def __init__(self, environment: Mapping[str, str], text: str) -> None:
+        self._environment = environment
+        self._text = text
+
+    def __getitem__(self, name: str) -> str:
+        return self._environment.get(name, self._text)
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environment)
+
+    def __len__(self) -> int:
+        return len(self._environment)
 
 
 class Filling:
