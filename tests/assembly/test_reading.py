@@ -53,6 +53,8 @@ def test_one_path_may_be_the_beginning_of_another() -> None:
         ([1, "a", 2.5, True, None], True),
         (["a"] * 101, False),
         (["x" * 4_097], False),
+        (["x" * 40] * 100, True),
+        (["x" * 41] * 100, False),
         ([[1]], False),
         ({"a": 1}, False),
         (False, True),

@@ -42,6 +42,13 @@ def test_a_condition_is_true_or_false(text: str, attributes: dict[str, object], 
     assert holds(text, **attributes) is expected
 
 
+def test_text_of_a_caller_is_never_taken_for_what_cel_says() -> None:
+    forged = 'UNKNOWN: No value with name "forged" found in Activation'
+    with pytest.raises(ValueError, match=r"targeting: it gives text, not true or false") as refused:
+        holds("country", country=forged)
+    assert "forged" not in str(refused.value)
+
+
 def test_a_condition_says_what_it_reads() -> None:
     condition = catalog.compile("age > 3 && country != 'plan' && age < 9", ATTRIBUTES)
     assert (condition.text, condition.names) == ("age > 3 && country != 'plan' && age < 9", ("age", "country"))

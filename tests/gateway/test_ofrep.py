@@ -84,6 +84,11 @@ KEY = "top secret"
 UNITS = [f"user-{number}" for number in range(40)]
 
 
+def str_of(value: object) -> str:
+    """A short id for a test's parameter."""
+    return str(value)[:12]
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A served document behind a real socket, its loop in a thread of its own."""
@@ -247,7 +252,8 @@ def test_without_a_key_each_flag_says_for_itself_what_it_lacks(client: httpx.Cli
         ("/words", b'{"context": 3}', 400, "INVALID_CONTEXT"),
         ("/words", b'{"context": {"targetingKey": 1.5}}', 400, "INVALID_CONTEXT"),
         ("/words", b'{"context": {"targetingKey": true}}', 400, "INVALID_CONTEXT"),
-        ("/words", b'{"context": {"targetingKey": 1' + b"0" * 30 + b"}}", 400, "INVALID_CONTEXT"),
+        ("/words", b'{"context": {"targetingKey": 1' + b"0" * 1024 + b"}}", 400, "INVALID_CONTEXT"),
+        ("/words", b'{"context": {"more": "' + b"x" * 2**18 + b'"}}', 400, "INVALID_CONTEXT"),
         ("/words", b"[" * 100_000, 400, "PARSE_ERROR"),
         ("", b"[]", 400, "INVALID_CONTEXT"),
         ("/none", b"{}", 404, "FLAG_NOT_FOUND"),
@@ -276,6 +282,19 @@ def test_a_number_as_key_is_its_text_and_numbers_as_attributes_are_errors_that_a
     assert told
     assert {each["value"] for each in told} == {"old"}
     assert "targeting" in told[0]["metadata"]["error"]
+
+
+@pytest.mark.parametrize("number", [1_259_113_872_313_122_816, 2**63 - 1, 2**64, -(2**63)])
+def test_any_whole_number_is_the_unit_that_the_endpoint_reads(client: httpx.Client, number: int) -> None:
+    assert flag(client, "next", targetingKey=number) == flag(client, "next", targetingKey=str(number))
+
+
+@pytest.mark.parametrize("country", [["KR"] * 101, "K" * 4_097, ["x" * 4_000] * 2, {"KR": 1}, [["KR"]]], ids=str_of)
+def test_what_is_too_much_for_the_endpoint_is_too_much_here(client: httpx.Client, country: object) -> None:
+    found = [flag(client, "words", targetingKey=unit, country=country) for unit in UNITS]
+    reached = [each for each in found if each["metadata"]["reason"] == "TARGETING"]
+    assert reached
+    assert {each["metadata"]["missing"] for each in reached} == {"country"}
 
 
 def test_what_targeting_lacks_is_told(client: httpx.Client) -> None:
@@ -312,6 +331,10 @@ def test_headers_count_as_they_do_at_the_endpoint(client: httpx.Client) -> None:
     found = flag(client, "words", {"Turnout-Override": signed.replace("words", "rest")})
     assert (found["errorCode"], found["key"]) == ("INVALID_CONTEXT", "words")
     assert "signature" in found["errorDetails"]
+    gone = overrides.sign(overrides.Override("words", "gone", 10**11), KEY)
+    found = flag(client, "words", {"Turnout-Override": gone}, targetingKey="u")
+    assert (found["errorCode"], found["key"]) == ("INVALID_CONTEXT", "words")
+    assert "'gone'" in found["errorDetails"]
 
 
 def test_asking_is_no_exposure(client: httpx.Client) -> None:

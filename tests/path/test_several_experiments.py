@@ -239,6 +239,20 @@ def test_a_signed_override_chooses_and_an_unsigned_one_is_refused(serve: Any) ->
     asyncio.run(scenario())
 
 
+def test_a_signed_override_of_a_variant_that_is_gone_is_refused(serve: Any) -> None:
+    async def scenario() -> None:
+        async with serve(LAYERED) as client:
+            for experiment in ("first", "second"):
+                gone = overrides.sign(overrides.Override(experiment, "gone", 4_000_000_000), "a-key-of-the-test")
+                refused = await client.ask("ask", question("u1"), headers={"turnout-override": gone})
+                assert (refused.status_code, refused.json()["path"]) == (422, "header:Turnout-Override")
+                assert f"{experiment!r} has no variant 'gone'" in refused.json()["detail"]
+            elsewhere = overrides.sign(overrides.Override("elsewhere", "gone", 4_000_000_000), "a-key-of-the-test")
+            assert (await client.ask("ask", question("u1"), headers={"turnout-override": elsewhere})).status_code == 200
+
+    asyncio.run(scenario())
+
+
 def test_held_out_units_get_control_of_every_experiment(serve: Any) -> None:
     text = BESIDE + "holdouts: {everyone: {ratio: 30%}}\n"
 

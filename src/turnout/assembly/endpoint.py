@@ -235,7 +235,12 @@ class Endpoint:
 
     def _override(self, request: Incoming) -> overrides.Override | None:
         signed = request.header(overrides.HEADER)
-        return None if signed is None else overrides.verify(signed, self._override_key, now=request.ts)
+        if signed is None:
+            return None
+        override = overrides.verify(signed, self._override_key, now=request.ts)
+        for split in self.splits:
+            override.check(split.name, [share.name for share in split.allocation.shares])
+        return override
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ SHORT_UNIT_CHARACTERS = MAX_UNIT_BYTES // 4
 
 ATTRIBUTE_CHARACTERS = 4_096
 ATTRIBUTE_ITEMS = 100
-"""Longer texts and lists, and objects, are no attributes; nor are lists of such."""
+"""Longer texts and lists, and objects, are no attributes; nor are lists whose texts have more characters in all."""
 
 HEADER = "header:"
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -125,7 +125,7 @@ class SubjectReader:
             except UNREADABLE:  # one path leads through something else: the others are still there
                 found.update({name: self._read_alone(name, request.body) for name in self._keys})
         unit = found.pop("", None)
-        attributes = {name: _attribute(value) for name, value in found.items()}
+        attributes = {name: attribute_of(value) for name, value in found.items()}
         return (unit_of(unit, self._unit) if self._unit else None), attributes
 
     def _read_alone(self, name: str, body: bytes) -> Any:
@@ -159,17 +159,19 @@ def unit_of(found: Any, path: str) -> str | None:
     return unit
 
 
-def _attribute(found: Any) -> Any:
+def attribute_of(found: Any) -> Any:
     """What a condition may look at; None for what is too much: a condition is computed between other requests."""
     if type(found) is str:
         return found if len(found) <= ATTRIBUTE_CHARACTERS else None
     if type(found) is list:
-        return found if len(found) <= ATTRIBUTE_ITEMS and all(_small(item) for item in found) else None
+        return found if _small(found) else None
     return None if type(found) is dict else found
 
 
-def _small(item: Any) -> bool:
-    return type(item) not in (list, dict) and (type(item) is not str or len(item) <= ATTRIBUTE_CHARACTERS)
+def _small(items: list[Any]) -> bool:
+    if len(items) > ATTRIBUTE_ITEMS or any(type(item) in (list, dict) for item in items):
+        return False
+    return sum(len(item) for item in items if type(item) is str) <= ATTRIBUTE_CHARACTERS
 
 
 def header_of(path: str) -> bytes | None:

@@ -109,6 +109,10 @@ class Assignment(Struct, frozen=True, gc=False):
 class Condition(Protocol):
     """A compiled targeting condition; `turnout.expressions` makes them."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The attributes it reads."""
+
     def holds(self, attributes: Mapping[str, object]) -> bool:
         """Whether it is true.
 

@@ -12,6 +12,7 @@ Called by `assembly/endpoint` and `turnout override`; pure: the time is an argum
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -45,6 +46,15 @@ class Override(Struct, frozen=True):
     def of(self, experiment: str) -> str | None:
         """The variant it chooses for an experiment; None when it is about another one."""
         return self.variant if experiment == self.experiment else None
+
+    def check(self, experiment: str, variants: Iterable[str]) -> None:
+        """Refuse it where it names a variant that the experiment does not have any more.
+
+        Raises:
+            InputError: So it is.
+        """
+        if experiment == self.experiment and self.variant not in variants:
+            raise _refused(f"experiment {experiment!r} has no variant {self.variant!r}.", _HINT)
 
 
 def sign(override: Override, key: str) -> str:

@@ -49,11 +49,15 @@ class CelCondition:
         """
         known = {name: attributes[name] for name in self.names if attributes.get(name) is not None}
         try:
-            found = self._evaluate(data=known).value()
+            answer = self._evaluate(data=known)
         except RuntimeError as error:  # such as a text that is no UTF-8
             raise ValueError(f"targeting: {_plain(str(error))}") from error
+        found = answer.value()
         if found is True or found is False:
             return bool(found)
+        if answer.type() != cel.Type.ERROR:  # a caller's own value, which nobody reads as CEL's word
+            kind = answer.type().name().lower()
+            raise ValueError(f"targeting: it gives {WORDS.get(kind, kind)}, not true or false")
         complaint = str(found)
         absent = _ABSENT.search(complaint)
         if absent:

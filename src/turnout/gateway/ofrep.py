@@ -23,6 +23,7 @@ from turnout.transport import http
 
 FLAGS: Final = "/ofrep/v1/evaluate/flags"
 PARAMS: Final = ".params"
+ATTRIBUTE: Final = "attribute:"
 
 REASONS: Final[Mapping[str, str]] = {
     assignment.Reason.SPLIT: "SPLIT",
@@ -39,6 +40,9 @@ REASONS: Final[Mapping[str, str]] = {
 }
 """Our reason to OpenFeature's; NO_UNIT is the error TARGETING_KEY_MISSING. Ours stands in the metadata."""
 
+MAX_BODY_BYTES: Final = 256 * 1024
+"""A longer context is refused: it is read between other requests, and no condition looks at so much."""
+
 Header = Callable[[bytes], bytes | None]
 
 
@@ -47,12 +51,14 @@ class Flag(msgspec.Struct, frozen=True):
 
     Attributes:
         header: The header that names the variant; None where the split decides.
+        reads: Names in the context that the decision looks at.
         params: Variant to its params as written; empty where no variant has any.
     """
 
     endpoint: str
     allocation: assignment.Allocation
     header: bytes | None = None
+    reads: tuple[str, ...] = ()
     params: Mapping[str, Mapping[str, Any]] = {}
 
 
@@ -139,10 +145,11 @@ class _Asked:
         flag = flags[key.removesuffix(PARAMS)]
         name = flag.allocation.name
         external = self._header(flag.header) if flag.header is not None else None
+        self._check_override(flag.allocation)
         found = assignment.assign(
             self._unit,
             flag.allocation,
-            attributes=self._context,
+            attributes={each: reading.attribute_of(self._context.get(each)) for each in flag.reads},
             external=external.decode("latin-1") if external is not None else None,
             override=self._override.of(name) if self._override is not None else None,
         )
@@ -161,8 +168,18 @@ class _Asked:
         value = found.variant if key == name else flag.params.get(found.variant, {})
         return Evaluation(key, value, found.variant, REASONS[found.reason], metadata)
 
+    def _check_override(self, allocation: assignment.Allocation) -> None:
+        if self._override is None:
+            return
+        try:
+            self._override.check(allocation.name, [share.name for share in allocation.shares])
+        except InputError as error:
+            raise _Refused("INVALID_CONTEXT", str(error)) from error
+
 
 def _context(body: bytes) -> dict[str, Any]:
+    if len(body) > MAX_BODY_BYTES:
+        raise _Refused("INVALID_CONTEXT", f"the body has {len(body):,} bytes; at most {MAX_BODY_BYTES:,} are taken.")
     try:
         sent = msgspec.json.decode(body) if body.strip() else {}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -174,14 +191,11 @@ def _context(body: bytes) -> dict[str, Any]:
 
 
 def _unit(key: object) -> str | None:
-    if key is None or key == "":
-        return None
-    if isinstance(key, bool) or not isinstance(key, str | int):
-        raise _Refused("INVALID_CONTEXT", "targetingKey must be text or a whole number")
-    unit = str(key) if isinstance(key, str) or abs(key) < 10**18 else ""
-    if not unit or len(unit.encode("utf-8", "surrogatepass")) > reading.MAX_UNIT_BYTES:
-        raise _Refused("INVALID_CONTEXT", f"targetingKey must have at most {reading.MAX_UNIT_BYTES} bytes")
-    return unit
+    """By the endpoint's own rule, so that both hash the same text."""
+    try:
+        return reading.unit_of(key, "targetingKey")
+    except InputError as error:
+        raise _Refused("INVALID_CONTEXT", str(error)) from error
 
 
 def _flags(current: assembly.Assembly) -> Iterator[tuple[str, Flag]]:
@@ -196,12 +210,20 @@ def _flags(current: assembly.Assembly) -> Iterator[tuple[str, Flag]]:
             snapshot, unit = current.snapshot, document.endpoints[spec.endpoint].unit or ""
             phase = phases.of(name, document, written=snapshot.written, digests=snapshot.digests)
             allocation = allocations.of(name, spec, phase=phase, unit_type=unit)
-            yield name, Flag(spec.endpoint, allocation, params=_params(current, name))
+            yield name, Flag(spec.endpoint, allocation, reads=_reads(allocation), params=_params(current, name))
 
 
 def _flag(current: assembly.Assembly, each: endpoint.Endpoint, split: endpoint.Split) -> Flag:
     params = {} if split.rollout else _params(current, split.name)
-    return Flag(each.name, split.allocation, split.header, params)
+    return Flag(each.name, split.allocation, split.header, _reads(split.allocation), params)
+
+
+def _reads(allocation: assignment.Allocation) -> tuple[str, ...]:
+    """What targeting looks at, and what may stand in for the unit."""
+    policy = allocation.policy
+    stand_in = policy.on_missing_unit.removeprefix(ATTRIBUTE)
+    names = () if stand_in == policy.on_missing_unit else (stand_in,)
+    return names if policy.targeting is None else (*policy.targeting.names, *names)
 
 
 def _params(current: assembly.Assembly, name: str) -> dict[str, dict[str, Any]]:
