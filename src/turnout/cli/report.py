@@ -188,7 +188,8 @@ def reports(place: places.Place, admitted: snapshot.Snapshot, asked: Asked) -> l
     opened = catalog.open_store(asked.url, read_only=True)
     try:
         lost, records = dropped(place), report_known.revisions(asked.url)
-        now = time.time() if asked.as_of is None else asked.as_of
+        asked_for = time.time() if asked.as_of is None else asked.as_of
+        now = min(asked_for, opened.known_until or asked_for)  # sealed events end at the last seal
         return [
             experiments.report(
                 opened,
