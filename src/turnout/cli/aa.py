@@ -1,17 +1,14 @@
 """`turnout aa`: what a metric claims when there is nothing to find: logged units, given new variants at random."""
 
-import os
 import sys
 import time
 
 import click
 from rich import console, progress, text
 
-from turnout.cli import documents, exits, places, report, screen
+from turnout.cli import documents, exits, logs, places, screen
 from turnout.experiments import replay
-from turnout.recorder import app as recorder
 from turnout.reports import replaying, wording
-from turnout.stores import catalog
 
 EPILOG = """\b
 Exit status:
@@ -30,9 +27,9 @@ BAR = 40
 @click.option("--units", type=click.IntRange(60, 10_000_000), default=100_000, show_default=True, help="Most to read.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed, the same answer.")
 @click.option("--phase", default="", metavar="DIGEST", help="Whose units; default the phase with most to say.")
-@click.option("--store", "--events", "store", metavar="URL", help="Event store.  [SQLite in the state folder]")
+@logs.option
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@click.option("--secrets", "secrets_folder", metavar="DIR", help="Folder whose files `secret:NAME` reads.")
+@documents.secrets_option
 @places.near
 def command(  # noqa: PLR0913  # click hands over every option
     experiment: str,
@@ -49,18 +46,18 @@ def command(  # noqa: PLR0913  # click hands over every option
     state: str | None,
     stage: str,
 ) -> int:
-    """Give the logged units of EXPERIMENT new variants at random, again and again, and count false findings.
+    """Whether the metrics of EXPERIMENT find differences where there are none.
+
+    Its logged units are given new variants at random, again and again, and what is found is counted: all of it false.
 
     Of a sound metric 5 % of the runs (alpha) find something at one look, at most 5 % at any of the looks with the
     always-valid interval, and the p-values are spread evenly. A metric that fails is not to be used.
     """
     place = places.find(document, state, stage)
-    url = store or os.environ.get("TURNOUT_STORE", "") or recorder.default_store(place.state)
     admitted = documents.in_force(place, secrets_folder=secrets_folder)
     wish = replaying.Wish(runs=runs, looks=looks, seed=seed, units=units, metric=metric, phase=phase)
     wanted = replaying.names(admitted, experiment, metric)
-    report.bring(place, url)
-    opened = catalog.open_store(url, read_only=True)
+    opened = logs.open_all(place, logs.url(place, store))
     try:
         answers = replaying.run(opened, admitted, experiment, wish, now=time.time())
         told = console.Console(file=sys.stderr)

@@ -26,6 +26,11 @@ def read(document: Path) -> dict[str, str]:
     return dict(asyncio.run(catalog.open_source("file", str(document)).read()))
 
 
+secrets_option = click.option(
+    "--secrets", "secrets_folder", metavar="DIR", help="Folder whose files `secret:NAME` reads."
+)
+
+
 def secrets(folder: str | None) -> Callable[[str], str | None]:
     """Reads `secret:NAME` from a folder, as the server does; without one there are none."""
     return secret_files.secrets_under(folder or os.environ.get("TURNOUT_SECRETS", ""))

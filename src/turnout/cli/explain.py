@@ -41,7 +41,7 @@ def _value(text: str) -> object:
 @click.option("--header", "external", metavar="VALUE", help="What the header says, with assign: external.")
 @click.option("--request-id", default="", metavar="ID", help="Stands in for UNIT where the document says so.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@click.option("--secrets", "secrets_folder", metavar="DIR", help="Folder whose files `secret:NAME` reads.")
+@documents.secrets_option
 @places.near
 def command(  # noqa: PLR0913  # click hands over every option
     experiment: str,

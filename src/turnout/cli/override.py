@@ -19,7 +19,7 @@ LONGEST_S = 30 * 86_400.0
 @click.argument("variant")
 @click.option("--for", "lasting", default="1h", show_default=True, metavar="TIME", help="How long it is valid.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: header, value, expires.")
-@click.option("--secrets", "secrets_folder", metavar="DIR", help="Folder whose files `secret:NAME` reads.")
+@documents.secrets_option
 @places.near
 def command(  # noqa: PLR0913  # click hands over every option
     experiment: str,

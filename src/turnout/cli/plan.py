@@ -1,17 +1,14 @@
 """`turnout plan`: units an experiment needs, effects it can find, days it takes; before it starts and while it runs."""
 
-import os
 import time
 
 import click
 from rich import console
 
-from turnout.cli import documents, exits, places, report, screen
+from turnout.cli import documents, exits, logs, places, screen
 from turnout.errors import InputError, StoreError
 from turnout.experiments import duration
-from turnout.recorder import app as recorder
 from turnout.reports import planning, wording
-from turnout.stores import catalog
 
 HORIZONS = {"fixed": "fixed: one look, at the end", "always": "always-valid: any number of looks"}
 
@@ -26,9 +23,9 @@ HORIZONS = {"fixed": "fixed: one look, at the end", "always": "always-valid: any
 @click.option("--units-per-day", type=click.FloatRange(0, min_open=True), help="Instead of the logged flow.")
 @click.option("--variants", type=click.IntRange(2, 64), default=2, help="Without EXPERIMENT.  [2]")
 @click.option("--phase", default="", metavar="DIGEST", help="Logged phase to learn from.")
-@click.option("--store", "--events", "store", metavar="URL", help="Event store.  [SQLite in the state folder]")
+@logs.option
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@click.option("--secrets", "secrets_folder", metavar="DIR", help="Folder whose files `secret:NAME` reads.")
+@documents.secrets_option
 @places.near
 def command(  # noqa: PLR0913  # click hands over every option
     experiment: str | None,
@@ -66,8 +63,7 @@ def command(  # noqa: PLR0913  # click hands over every option
     made = planning.given(wish) if experiment is None else None
     if made is None and experiment is not None:
         place = places.find(document, state, stage)
-        url = store or os.environ.get("TURNOUT_STORE", "") or recorder.default_store(place.state)
-        made = logged(place, url, experiment, wish, phase=phase, secrets_folder=secrets_folder)
+        made = logged(place, logs.url(place, store), experiment, wish, phase=phase, secrets_folder=secrets_folder)
     assert made is not None
     if as_json:
         screen.print_json(made)
@@ -103,10 +99,9 @@ def logged(
     admitted = documents.in_force(place, secrets_folder=secrets_folder)
     now = time.time()
     try:
-        report.bring(place, url)
-        opened = catalog.open_store(url, read_only=True)
+        opened = logs.open_all(place, url)
     except StoreError:
-        if url != recorder.default_store(place.state):
+        if url != logs.own_url(place):
             raise
         return planning.of(None, admitted, experiment, wish, now=now)
     try:

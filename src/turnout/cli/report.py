@@ -1,6 +1,5 @@
 """`turnout report`: ships what still waits, reads the store, and says what to do about each experiment."""
 
-import os
 import re
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ from turnout import telemetry
 from turnout.cli import (
     documents,
     exits,
+    logs,
     places,
     remote,
     report_html,
@@ -25,12 +25,10 @@ from turnout.cli import (
     report_text,
     screen,
 )
-from turnout.errors import InputError, NotFoundError, StoreError, UnavailableError
-from turnout.recorder import app as recorder
+from turnout.errors import InputError, NotFoundError, UnavailableError
 from turnout.reports import experiment as experiments
 from turnout.reports import tables
 from turnout.spec import snapshot
-from turnout.stores import catalog
 
 STATUS: Final[dict[tables.Advice, int]] = {"ship": exits.OK, "keep going": 3, "stop": 4, "broken": 5}
 """Exit statuses with --exit-code; of several experiments the highest."""
@@ -65,13 +63,13 @@ class Asked(Struct, frozen=True, kw_only=True):
 @click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
 @click.option("--phase", default="", metavar="DIGEST", help="An earlier phase; default the document's own.")
 @click.option("--as-of", metavar="TIME", help="As it was then: 2026-11-22, 2026-11-22T15:00, or epoch seconds; UTC.")
-@click.option("--store", "--events", "store", metavar="URL", help="Event store.  [SQLite in the state folder]")
+@logs.option
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write one page to FILE.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="For a comment on a pull request.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: one report, or a list unless one is named.")
 @click.option("--watch", type=click.FloatRange(0.2, 3600.0), metavar="SECONDS", help="Show it again and again.")
 @click.option("--exit-code", is_flag=True, help="Let the exit status tell the verdict.")
-@click.option("--secrets", "secrets_folder", metavar="DIR", help="Folder whose files `secret:NAME` reads.")
+@documents.secrets_option
 @places.near
 def command(  # noqa: PLR0913  # click hands over every option
     experiments: Sequence[str],
@@ -96,7 +94,7 @@ def command(  # noqa: PLR0913  # click hands over every option
     place = places.find(document, state, stage)
     asked = Asked(
         names=experiments,
-        url=store or os.environ.get("TURNOUT_STORE", "") or recorder.default_store(place.state),
+        url=logs.url(place, store),
         phase=phase,
         as_of=None if as_of is None else moment(as_of),
         file=html,
@@ -184,8 +182,7 @@ def reports(place: places.Place, admitted: snapshot.Snapshot, asked: Asked) -> l
         )
     for name in names:
         experiments.find(admitted.document, name)
-    bring(place, asked.url)
-    opened = catalog.open_store(asked.url, read_only=True)
+    opened = logs.open_all(place, asked.url)
     try:
         lost, records = dropped(place), report_known.revisions(asked.url)
         asked_for = time.time() if asked.as_of is None else asked.as_of
@@ -203,21 +200,3 @@ def reports(place: places.Place, admitted: snapshot.Snapshot, asked: Asked) -> l
         ]
     finally:
         opened.close()
-
-
-def bring(place: places.Place, url: str) -> None:
-    """Ship what still waits in the state folder to a database that is written to; sealed Parquet is not.
-
-    Raises:
-        StoreError: Nothing was recorded yet, or the store takes nothing.
-    """
-    scheme = url.partition(":")[0]
-    if scheme == "parquet":
-        return
-    if place.state.exists():
-        recorder.ship_once(place.state, url)
-    elif url == recorder.default_store(place.state):
-        raise StoreError(
-            f"nothing was recorded yet: there is no state folder {place.state}.",
-            hint="Start the server and send requests, or say where its state is: --state DIR.",
-        )

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
-from turnout.cli import documents, exits, places, screen
+from turnout.cli import documents, exits, logs, places, screen
 from turnout.errors import NotFoundError, StoreError
-from turnout.rollouts import commands, outlook, records, states
+from turnout.rollouts import commands, outlook, progress, records, states
 from turnout.spec import snapshot
 from turnout.stores import catalog, control
 
@@ -65,7 +65,7 @@ def near(function: "click.decorators.FC") -> "click.decorators.FC":
     """The options that say where the document and the store are."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="For machines."),
-        click.option("--secrets", "secrets_folder", metavar="DIR", help="Folder whose files `secret:NAME` reads."),
+        documents.secrets_option,
         click.option("--store", metavar="URL", help="Event store.  [SQLite in the state folder]"),
     ):
         function = option(function)
@@ -80,8 +80,8 @@ def desk(place: places.Place, store: str | None, secrets_folder: str | None, *, 
         StoreError: It cannot be opened; nothing was served from there yet.
         DocumentError: The document is bad.
     """
-    url = store or os.environ.get("TURNOUT_STORE", "") or catalog.default_url(place.state)
-    if not place.state.exists() and url == catalog.default_url(place.state):
+    url = logs.url(place, store)
+    if not place.state.exists() and url == logs.own_url(place):
         raise StoreError(
             f"nothing was served here yet: there is no state folder {place.state}.",
             hint="Start the server, or say where its state is: --state DIR, or its store: --store URL.",
@@ -153,7 +153,7 @@ def _since(told: dict[str, Any]) -> str:
 def _position(told: dict[str, Any]) -> str:
     paused = ", paused by hand" if told["paused"] else ""
     if told["state"] in ("ramping", "holding"):
-        return f" at {told['share'] * 100:g} % (step {told['step']} of {len(told['steps'])}){paused}"
+        return f" at {progress.percent(told['share'])} (step {told['step']} of {len(told['steps'])}){paused}"
     return paused
 
 
@@ -194,7 +194,7 @@ def _row(dated: records.Dated) -> tuple[object, ...]:
     return (
         screen.when(dated.at),
         moved,
-        f"{record.share_after * 100:g} %" if record.after else None,
+        progress.percent(record.share_after) if record.after else None,
         record.decision,
         seen.units[0] if seen else None,
         seen.units[1] if seen else None,

@@ -39,17 +39,13 @@ def words(now_at: progress.Progress, spec: traffic.RolloutSpec, name: str, now: 
 
 def _of_step(now_at: progress.Progress, spec: traffic.RolloutSpec, now: float) -> str:
     share = states.next_share(spec, now_at.share)
-    goal = "everybody" if share is None else _percent(share)
+    goal = "everybody" if share is None else progress.percent(share)
     early, late = now_at.step_since + spec.step.min_s, now_at.step_since + spec.step.max_s
     when = f"not before {_span(early - now)} are over, and " if early > now else ""
     deadline = f"At the deadline, in {_span(max(0.0, states.due(spec, now_at) - now))}, it goes back to nobody."
     if now < late:
         return f"Next is {goal}: {when}when the guardrails rule out harm. {deadline}"
     return f"Next is {goal}, once what holds it is settled. {deadline}"
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:g} %"
 
 
 def _span(seconds: float) -> str:

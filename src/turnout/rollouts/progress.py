@@ -52,6 +52,15 @@ class Progress(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+def percent(share: float) -> str:
+    """A share, for people.
+
+    >>> percent(0.01), percent(0.125)
+    ('1 %', '12.5 %')
+    """
+    return f"{share * 100:g} %"
+
+
 def note_of(reason: str) -> str:
     """A reason as a note: short, without what YAML cannot carry, and nothing in it is filled in.
 

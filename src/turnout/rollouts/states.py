@@ -118,7 +118,7 @@ def _begin(now_at: progress.Progress, spec: traffic.RolloutSpec, why: str, now: 
     if spec.kind == "blue-green":
         return _to(now_at, "promoting", "promote", f"{why}: everybody is switched over", now, share=1.0)
     share = spec.steps[0]
-    told = f"{why}: step 1 of {len(spec.steps)}, {_percent(share)}"
+    told = f"{why}: step 1 of {len(spec.steps)}, {progress.percent(share)}"
     return _to(now_at, "ramping", "start", told, now, share=share, step=1)
 
 
@@ -180,7 +180,7 @@ def _forward(
     share = next_share(spec, now_at.share)
     if share is not None:
         number = 1 + sum(each < share for each in spec.steps)
-        told = f"{why}: step {number} of {len(spec.steps)}, {_percent(share)}"
+        told = f"{why}: step {number} of {len(spec.steps)}, {progress.percent(share)}"
         return _to(now_at, "ramping", "advance", told, now, share=share, step=number)
     over = now - now_at.step_since >= spec.step.max_s
     for outcome in seen.outcomes:
@@ -314,7 +314,3 @@ def _made(
 
 def _summary(seen: evidence.Evidence) -> str:
     return "; ".join(each.words for each in seen.guardrails) or "no guardrail"
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:g} %"
