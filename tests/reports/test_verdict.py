@@ -282,7 +282,9 @@ def test_the_planned_end_comes_from_the_flow() -> None:
 
 
 def test_units_that_would_decide_do_when_they_are_there() -> None:
-    made = report(metric(compared(estimate=0.02)))
+    half = 0.01 * sequences.width(1000, tightest_at=2000.0, alpha=0.05)
+    always = sequences.Sequence(interval=samples.Interval(0.02 - half, 0.02 + half), p_value=0.5)
+    made = report(metric(msgspec.structs.replace(compared(estimate=0.02), always_valid=always)))
     more = verdict.decide(made).needed.units_at_effect
     assert more is not None
     for extra, decided in ((0, False), (int(more * 0.9), False), (more, True)):

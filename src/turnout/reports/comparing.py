@@ -24,7 +24,6 @@ class Terms(Struct, frozen=True, kw_only=True):
     Attributes:
         names: Variants, control first.
         alpha: Two-sided error of one comparison. guard_alpha: one-sided error of one guardrail.
-        complete: The plan is complete: one look at a fixed horizon is right now.
         fixed: The planned end decides, not the always-valid interval.
     """
 
@@ -33,7 +32,6 @@ class Terms(Struct, frozen=True, kw_only=True):
     alpha: float
     guard_alpha: float
     tightest_at: float
-    complete: bool
     fixed: bool
     bucket_s: float
 
@@ -53,10 +51,17 @@ def table(
     role: tables.Role,
     spec: measures.MetricSpec,
     found: evidence.Measured,
+    then: evidence.Measured | None,
     terms: Terms,
     outcomes: int,
 ) -> tables.MetricTable:
-    """One metric over all variants."""
+    """One metric over all variants.
+
+    Args:
+        then: What was known at the planned end, once that is over.
+    """
+    if terms.fixed and then is not None and role != "guardrail":
+        found = then  # what came later has no part in the one look
     names = [*terms.names, *sorted(each for each in found.units if each not in terms.names)]
     treatments = [each for each in names if each != terms.control]
     return tables.MetricTable(
@@ -75,7 +80,9 @@ def table(
         margin=spec.margin,
         alpha=terms.guard_alpha if role == "guardrail" else terms.alpha,
         estimates=tuple(_estimate(each, found, terms.alpha) for each in names),
-        comparisons=tuple(_comparison(each, role, spec, found, terms) for each in treatments),
+        comparisons=tuple(
+            _comparison(each, spec, found, then, terms, guarded=role == "guardrail") for each in treatments
+        ),
     )
 
 
@@ -95,37 +102,62 @@ def _estimate(name: str, found: evidence.Measured, alpha: float) -> tables.Estim
 
 
 def _comparison(
-    name: str, role: tables.Role, spec: measures.MetricSpec, found: evidence.Measured, terms: Terms
+    name: str,
+    spec: measures.MetricSpec,
+    found: evidence.Measured,
+    then: evidence.Measured | None,
+    terms: Terms,
+    *,
+    guarded: bool,
 ) -> tables.Comparison:
-    t, c = found.sampled.get(name), found.sampled.get(terms.control)
-    units = (found.closed.get(name, 0), found.closed.get(terms.control, 0))
-    plain = _pair(t, c, found.kind, units)
-    if plain is None:
-        harm = tables.Harm(state="inconclusive", margin=spec.margin or 0.0) if role == "guardrail" else None
+    compared = _compared(name, spec, found, terms)
+    if compared is None:
+        harm = tables.Harm(state="inconclusive", margin=spec.margin or 0.0) if guarded else None
         return tables.Comparison(variant=name, fixed=None, always_valid=None, reading="too-early", harm=harm)
-    pair, adjustment = plain, None
-    if spec.covariate_s is not None and isinstance(t, samples.Moments) and isinstance(c, samples.Moments):
-        pair, adjustment = _adjusted(plain, t, c, found, terms)
+    pair, adjustment = compared
     fixed = statistics.compare(pair.treatment, pair.control, pair.kind, alpha=terms.alpha)
     always = _always(pair, terms)
-    if not terms.complete:
-        fixed = msgspec.structs.replace(fixed, interval=None, p_value=None, lift_interval=None)
-    reading = _reading(always, fixed, found.kind, terms, min(units))
+    ended = _compared(name, spec, then, terms) if then is not None else None
+    shown = _fixed(fixed, ended, terms)
+    reading = _reading(always, shown, found.kind, terms, pair.few)
     cohorts, trend_p = _cohorts(name, found, terms)
     return tables.Comparison(
         variant=name,
         estimate=fixed.estimate,
         lift=fixed.lift,
-        fixed=fixed,
+        fixed=shown,
         always_valid=always,
         reading=reading,
         better=_better(reading, spec.direction),
-        harm=_harm(spec, pair, terms) if role == "guardrail" else None,
+        harm=_harm(spec, pair, ended[0] if ended is not None else None, terms) if guarded else None,
         adjustment=adjustment,
         curve=_curve(name, spec, found, terms),
         cohorts=cohorts,
         trend_p=trend_p,
     )
+
+
+def _compared(
+    name: str, spec: measures.MetricSpec, found: evidence.Measured, terms: Terms
+) -> tuple[Pair, tables.Adjustment | None] | None:
+    """Both sides as they are compared; None while one of them has too few units for a variance."""
+    t, c = found.sampled.get(name), found.sampled.get(terms.control)
+    plain = _pair(t, c, found.kind, (found.closed.get(name, 0), found.closed.get(terms.control, 0)))
+    if plain is None:
+        return None
+    if spec.covariate_s is not None and isinstance(t, samples.Moments) and isinstance(c, samples.Moments):
+        return _adjusted(plain, t, c, found, terms)
+    return plain, None
+
+
+def _fixed(
+    now: statistics.Difference, ended: tuple[Pair, tables.Adjustment | None] | None, terms: Terms
+) -> statistics.Difference:
+    """The planned end's difference, with its interval; before it the present one, without."""
+    if ended is None:
+        return msgspec.structs.replace(now, interval=None, p_value=None, lift_interval=None)
+    pair, _ = ended
+    return statistics.compare(pair.treatment, pair.control, pair.kind, alpha=terms.alpha)
 
 
 def _pair(t: samples.Sample | None, c: samples.Sample | None, kind: tables.Kind, units: tuple[int, int]) -> Pair | None:
@@ -190,11 +222,21 @@ def _better(reading: tables.Reading, direction: str) -> bool | None:
     return (reading == "higher") == (direction == "up")
 
 
-def _harm(spec: measures.MetricSpec, pair: Pair, terms: Terms) -> tables.Harm:
+def _harm(spec: measures.MetricSpec, pair: Pair, ended: Pair | None, terms: Terms) -> tables.Harm:
+    """What is known of the harm at any time, and from the planned end on what was known at that one look.
+
+    Harm that shows later stays harm: the bounds of any time go on being watched.
+    """
+    watched = _judged(spec, pair, terms, planned_end=False)
+    if ended is None or watched.state == "harmful":
+        return watched
+    return _judged(spec, ended, terms, planned_end=True)
+
+
+def _judged(spec: measures.MetricSpec, pair: Pair, terms: Terms, *, planned_end: bool) -> tables.Harm:
     margin = spec.margin or 0.0
     least = sequences.MIN_UNITS_OF_SHARES if pair.kind in ("share", "share_over") else sequences.MIN_UNITS
-    planned_end = terms.complete or pair.kind == "quantile"
-    if pair.few < least or (pair.kind == "quantile" and not terms.complete):
+    if pair.few < least or (pair.kind == "quantile" and not planned_end):
         return tables.Harm(state="inconclusive", margin=margin)
     harm = guardrails.harm(
         pair.treatment,

@@ -153,6 +153,11 @@ def lateness(store: Evidence, specs: Iterable[measures.MetricSpec]) -> dict[str,
     return {name: min(found.p99_s, MAX_LATENESS_S) for name, found in late.items() if found is not None}
 
 
+def wait_s(spec: measures.MetricSpec, span: Span) -> float:
+    """How long after its first exposure a unit's value is known; of signals at once."""
+    return spec.window_s + span.lateness_s.get(spec.outcome, 0.0) if spec.outcome is not None else 0.0
+
+
 def query(spec: measures.MetricSpec, span: Span) -> base.UnitQuery:
     """The question for an outcome's sums; a window closes later where outcomes arrive late."""
     kind = spec.kind

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from turnout.errors import NotFoundError, did_you_mean
 from turnout.experiments import comparisons, phases, ratio_checks
-from turnout.reports import comparing, evidence, notes, past, tables, verdict
+from turnout.reports import comparing, ending, evidence, notes, past, tables, verdict
 from turnout.spec import document, measures, snapshot
 from turnout.stores import base
 
@@ -23,7 +23,8 @@ DEFAULT_TIGHTEST_AT: Final = 10_000
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
 Units = Mapping[str, Mapping[int, int]]
-Read = tuple[str, tables.Role, measures.MetricSpec, evidence.Measured]
+Read = tuple[str, tables.Role, measures.MetricSpec, evidence.Measured, evidence.Measured | None]
+"""A metric with its sums, and those of the planned end when that is over."""
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -200,26 +201,44 @@ class _Reader:
         )
 
     def measured(self, made: tables.Report) -> tables.Report:
-        """The report with its metrics, each read once, and the plan's progress."""
-        read: list[Read] = [
-            (name, role, spec, evidence.read(self.store, spec, self.span, self.flow))
-            for name, role, spec in declared(self.spec.metrics)
-        ]
-        plan = self._progress(made, [found for _, role, _, found in read if role != "secondary"])
+        """The report with its metrics, each read once (after the planned end twice), and the plan's progress."""
+        wanted = declared(self.spec.metrics)
+        end = ending.find(
+            self.store,
+            self.span,
+            made.plan,
+            self.flow,
+            first_ts=made.first_ts,
+            wait_s=max(
+                (evidence.wait_s(spec, self.span) for _, role, spec in wanted if role != "secondary"), default=0.0
+            ),
+        )
+        plan = self._progress(made, end)
+        over = end if plan.complete else None
+        read = [(name, role, spec, *self._read(spec, over)) for name, role, spec in wanted]
         made = msgspec.structs.replace(made, plan=plan, flow=flow(self.flow, self.span.bucket_s))
-        if made.sample_ratio is not None:
-            made = msgspec.structs.replace(made, sample_ratio=_final(made.sample_ratio, plan))
-        terms = self._terms(plan, sum(role == "guardrail" for _, role, _, _ in read))
+        if made.sample_ratio is not None and over is not None:
+            made = msgspec.structs.replace(made, sample_ratio=self._final(made.sample_ratio, over))
+        terms = self._terms(plan, sum(role == "guardrail" for _, role, *_ in read))
         counts = {each.name: each.count for each in made.outcomes}
         found = [
-            comparing.table(name, role, spec, sums, terms, counts.get(spec.outcome or "", 0))
-            for name, role, spec, sums in read
+            comparing.table(name, role, spec, sums, then, terms, counts.get(spec.outcome or "", 0))
+            for name, role, spec, sums, then in read
         ]
         return msgspec.structs.replace(
             made,
             metrics=adjusted([each for each in found if each.role != "guardrail"], terms),
             guardrails=tuple(each for each in found if each.role == "guardrail"),
         )
+
+    def _read(
+        self, spec: measures.MetricSpec, over: ending.End | None
+    ) -> tuple[evidence.Measured, evidence.Measured | None]:
+        found = evidence.read(self.store, spec, self.span, self.flow)
+        if over is None:
+            return found, None
+        span = msgspec.structs.replace(self.span, now=over.ts)
+        return found, evidence.read(self.store, spec, span, over.units)
 
     def _flow(self) -> Units:
         units: defaultdict[str, dict[int, int]] = defaultdict(dict)
@@ -273,14 +292,23 @@ class _Reader:
             complete=None,
         )
 
-    def _progress(self, made: tables.Report, read: Sequence[evidence.Measured]) -> tables.Plan:
-        """The plan with what is still to come; the windows are those of the metrics that decide."""
+    def _progress(self, made: tables.Report, end: ending.End | None) -> tables.Plan:
+        """The plan with what is still to come."""
         plan = made.plan
-        closed = all(found.closed_ratio is None or found.closed_ratio == 1.0 for found in read) and made.units > 0
         gone_s = 0.0 if made.first_ts is None else self.span.now - made.first_ts
-        left_s = max(0.0, (plan.min_duration_s or 0.0) - gone_s)
-        complete = None if plan.units is None else made.units >= plan.units and closed and not left_s
-        return msgspec.structs.replace(plan, left_s=left_s, complete=complete)
+        return msgspec.structs.replace(
+            plan,
+            left_s=max(0.0, (plan.min_duration_s or 0.0) - gone_s),
+            complete=None if plan.units is None else end is not None and end.ts <= self.span.now,
+            filled_ts=end.filled_ts if end is not None else None,
+        )
+
+    def _final(self, ratio: tables.SampleRatio, end: ending.End) -> tables.SampleRatio:
+        """Of the planned units one look at chi-square is enough."""
+        found, _ = self._sample_ratio(end.planned)
+        if found is None or found.verdict == "fine":
+            return ratio
+        return msgspec.structs.replace(found, verdict="mismatch")
 
     def _terms(self, plan: tables.Plan, guarded: int) -> comparing.Terms:
         treatments = max(1, len(self._names(())) - 1)  # k variants against one control share the error
@@ -290,7 +318,6 @@ class _Reader:
             alpha=plan.alpha / treatments,
             guard_alpha=plan.alpha / max(1, guarded),
             tightest_at=plan.tightest_at,
-            complete=plan.complete is True,
             fixed=plan.horizon == "fixed",
             bucket_s=self.span.bucket_s,
         )
@@ -326,13 +353,6 @@ def _p_value(compared: tables.Comparison) -> float | None:
     if compared.fixed is not None and compared.fixed.p_value is not None:
         return compared.fixed.p_value
     return compared.always_valid.p_value if compared.always_valid is not None else None
-
-
-def _final(ratio: tables.SampleRatio, plan: tables.Plan) -> tables.SampleRatio:
-    """At the planned end one look at chi-square is enough."""
-    if plan.complete and ratio.verdict == "suspect":
-        return msgspec.structs.replace(ratio, verdict="mismatch")
-    return ratio
 
 
 def flow(units: Units, bucket_s: float) -> tuple[tables.Flow, ...]:

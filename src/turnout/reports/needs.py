@@ -57,7 +57,7 @@ def flow_per_s(made: tables.Report) -> float:
 def _end(made: tables.Report, left: int | None, rate: float) -> float | None:
     if left is None or made.first_ts is None or made.last_ts is None or (left and not rate):
         return None
-    full = made.as_of + left / rate if left else made.last_ts
+    full = made.as_of + left / rate if left else made.plan.filled_ts or made.last_ts
     window_s = max((metric.window_s for metric in made.metrics), default=0.0)
     return max(full + window_s, made.first_ts + (made.plan.min_duration_s or 0.0))
 
@@ -81,9 +81,13 @@ def _units_at_effect(made: tables.Report, variant: str) -> int | None:
 
 def _more(compared: tables.Comparison, n: int, plan: tables.Plan, alpha: float) -> int | None:
     """Further units of this pair until the always-valid interval excludes 0, at the present effect and variance."""
-    if compared.fixed is None or not n or compared.reading != "unclear" or not compared.fixed.estimate:
+    always = compared.always_valid
+    if always is None or not n or compared.reading != "unclear" or not compared.estimate:
         return None
-    effect, spread = abs(compared.fixed.estimate), compared.fixed.se * math.sqrt(n)
+    se = (
+        (always.interval.high - always.interval.low) / 2 / sequences.width(n, tightest_at=plan.tightest_at, alpha=alpha)
+    )
+    effect, spread = abs(compared.estimate), se * math.sqrt(n)
 
     def decided(units: float) -> bool:
         return effect > sequences.width(units, tightest_at=plan.tightest_at, alpha=alpha) * spread / math.sqrt(units)

@@ -342,6 +342,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         min_duration_s: Shortest run before a verdict; None where the document says none.
         left_s: Of the shortest planned duration, what is still to come; 0 when it has passed, or without one.
         complete: Planned units are in, their windows closed, the duration passed; None without planned units.
+        filled_ts: When the planned units were there; None while they are not.
     """
 
     units: int | None
@@ -352,6 +353,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     min_duration_s: float | None = None
     left_s: float = 0.0
     complete: bool | None
+    filled_ts: float | None = None
 
 
 class Flow(Struct, frozen=True, kw_only=True):
