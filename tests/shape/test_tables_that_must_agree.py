@@ -2,14 +2,16 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
+from turnout.experiments import assignment, growthbook, layers
 from turnout.gateway import openapi, outcomes
 from turnout.pipelines import catalog as pipeline_catalog
 from turnout.runtimes import catalog as runtime_catalog
-from turnout.spec import document, fields
+from turnout.spec import assignment_checks, document, fields, traffic
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -18,6 +20,16 @@ PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 def test_the_document_takes_the_runtimes_and_pipelines_that_there_are() -> None:
     assert set(document.RUNTIMES) == set(runtime_catalog.RUNTIMES)
     assert set(fields.BUILT_IN) == set(pipeline_catalog.PIPELINES)
+
+
+def test_the_document_cuts_a_layer_into_the_slots_that_units_are_placed_in() -> None:
+    assert traffic.SLOTS == layers.SLOTS
+
+
+def test_the_document_knows_the_hashes_that_there_are() -> None:
+    hashes = get_args(document.ExperimentSpec.model_fields["hash"].annotation)
+    assert hashes == (assignment.V1, growthbook.V1, growthbook.V2)
+    assert assignment_checks.V1 == assignment.V1
 
 
 def test_openapi_describes_the_fields_of_an_outcome() -> None:

@@ -1,6 +1,6 @@
 """An endpoint made runnable: who is asked (the unit), which variants answer, and with what.
 
-Built by `assembly/building.py`, walked by `dispatch.py` once per request, so everything
+Made by `routing` once per document, walked by `dispatch` once per request, so everything
 that can be done once has been done when these objects exist.
 
     groups      experiments that exclude each other (one layer), or one rollout, or one experiment alone
@@ -103,10 +103,13 @@ class Split:
         )
 
     def exposes(self, assigned: assignment.Assignment) -> bool:
-        """Whether an assignment of a rollout is an exposure: it compares canary and control, and logs nobody else.
+        """Whether an assignment is an exposure. Of an experiment each one is, whatever its reason.
 
-        Units leave `rest` with every step. Logged, they would be units that were seen in two variants.
+        A rollout compares canary and control, and logs nobody else: units leave `rest` with every step, so they
+        would be units that were seen in two variants.
         """
+        if self.rollout is None:
+            return True
         return assigned.reason in assignment.ANALYSED and assigned.variant != allocations.REST
 
 

@@ -3,7 +3,7 @@
 A path is a field of the body ("user_id", "user.country") or a header ("header:X-Plan"). All
 paths of the body are read in one decode; what is not on a path is skipped unread.
 
-Made by `assembly/building.py`, called by `endpoint` once per request.
+Readers are made once per document by `endpoint` and `routing`, and called once per request.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from turnout.errors import InputError
+from turnout.spec import fields
 
 MAX_UNIT_BYTES = 1_024
 """A unit longer than this is refused: it is hashed, logged and indexed for every request."""
@@ -26,7 +27,6 @@ ATTRIBUTE_CHARACTERS = 4_096
 ATTRIBUTE_ITEMS = 100
 """Longer texts and lists, and objects, are no attributes; nor are lists whose texts have more characters in all."""
 
-HEADER = "header:"
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -176,12 +176,12 @@ def _small(items: list[Any]) -> bool:
 
 def header_of(path: str) -> bytes | None:
     """The lower-case header that a path names; None for a path in the body."""
-    return path[len(HEADER) :].lower().encode() if path.startswith(HEADER) else None
+    return path[len(fields.HEADER) :].lower().encode() if path.startswith(fields.HEADER) else None
 
 
 def keys_of(path: str) -> tuple[str, ...]:
     """The keys of a path in the body; none for a header."""
-    return () if path.startswith(HEADER) else tuple(path.split("."))
+    return () if path.startswith(fields.HEADER) else tuple(path.split("."))
 
 
 def _header_text(request: Incoming, header: bytes) -> str | None:
@@ -211,5 +211,5 @@ def _probe(paths: list[tuple[str, ...]]) -> Any:
     if not inner:
         return Any
     # where one path ends and others go on, all is taken
-    fields = [(_field(key), _probe(rest) | None if all(rest) else Any, None) for key, rest in inner.items()]
-    return msgspec.defstruct("Subject", fields, rename={_field(key): key for key in inner})
+    found = [(_field(key), _probe(rest) | None if all(rest) else Any, None) for key, rest in inner.items()]
+    return msgspec.defstruct("Subject", found, rename={_field(key): key for key in inner})

@@ -100,7 +100,7 @@ class Visit(msgspec.Struct, gc=False):
         split.tally.assigned(assigned.reason)
         if assigned.missing:
             split.tally.lacked(assigned.missing)
-        if split.rollout is not None and not split.exposes(assigned):
+        if not split.exposes(assigned):
             return
         who, answer = assigned.unit or request.id, (assigned.reason, assigned.variant)
         if not journal.exposures.first(split.name, split.phase, who, answer, request.ts):

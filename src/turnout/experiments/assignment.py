@@ -25,10 +25,10 @@ from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
-from turnout.experiments import growthbook, holdouts, layers
+from turnout.experiments import growthbook, hashing, holdouts, layers
 
 WORD: Final = 2.0**64
-MILLION: Final = 1_000_000
+MILLION: Final = hashing.MILLION
 SUB_BUCKETS: Final = 100
 NO_SUB_BUCKET: Final = -1
 V1: Final = "v1"

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Protocol, cast
 
 from turnout.errors import SpecError
+from turnout.spec import fields
 
 LANGUAGE: Final = "turnout.expressions.cel"
 EXTRA: Final = "rules"
-
-HEADER: Final = "header:"
 
 ANY: Final = "any"
 TEXT: Final = "text"
@@ -66,7 +65,7 @@ def compile(text: str, names: Mapping[str, str] | Iterable[str]) -> Condition:  
     True
     """
     if isinstance(names, Mapping):
-        kinds = {name: TEXT if path.startswith(HEADER) else ANY for name, path in names.items()}
+        kinds = {name: TEXT if path.startswith(fields.HEADER) else ANY for name, path in names.items()}
     else:
         kinds = dict.fromkeys(names, ANY)
     return _language().compile(text, kinds)

@@ -21,6 +21,9 @@ KEYWORD = "a Python name such as top_k"
 CODE = "'package.module:name'"
 UNIT = "a field of the request such as user_id or user.id, or header:X-User"
 
+HEADER = "header:"
+"""Begins a path that leads to a request header, such as header:X-User."""
+
 BUILT_IN = ("ensemble", "generation", "predict", "retrieval")
 """Pipelines that come with Turnout; `pipelines/catalog.py` says where they are."""
 
