@@ -99,6 +99,17 @@ def test_comparisons_reach_the_database_and_a_stop_waits_for_no_shadow(mirrored:
         assert 'turnout_shadow_sent_total{endpoint="ask",shadow="stuck"} 40' in metrics
 
     asyncio.run(scenario())
+
+    def report() -> dict[str, Any]:
+        told = mirrored.run("shadow", "next", "--json")
+        assert told.returncode == 0, told.stderr
+        found: dict[str, Any] = json.loads(told.stdout)
+        return found
+
+    mirrored.wait_for(lambda: report()["runs"] == 40, "all comparisons in the database")
+    assert (report()["disagreed"], report()["difference_max"]) == (40, 0.5)
+    assert report()["copies"] == {"sent": 40, "done": 40, "failed": 0, "dropped": 0}
+    assert "same reply   0.0 % (0 of 40" in mirrored.run("shadow").stdout
     began = time.monotonic()
     assert mirrored.stop() == 0
     assert time.monotonic() - began < 20

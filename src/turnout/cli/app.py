@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "plan": "How many units an experiment needs, and how long that takes.",
     "report": "What an experiment says: ship, stop, keep going, or broken.",
     "aa": "Whether a metric finds differences where there are none.",
+    "shadow": "What shadows would have said, beside what callers got.",
     "explain": "Which variant a unit gets, and why.",
     "rollout": "Where rollouts stand; pause, resume, abort, promote.",
     "override": "A signed header that gives its sender a certain variant.",
