@@ -6,7 +6,7 @@ import pytest
 
 from turnout.experiments import sequences
 from turnout.rollouts import evidence, looks
-from turnout.spec import measures
+from turnout.spec import measures, traffic
 from turnout.stores import base
 
 SIDES = looks.Sides("canary", "control")
@@ -121,8 +121,14 @@ def test_the_p_value_of_harm_is_small_where_the_bound_is_beyond_the_margin() -> 
 
 
 def test_every_reading_gets_its_part_of_the_error() -> None:
-    assert looks.terms_of(0.01, 500, ["a", "b"]) == looks.Terms(0.005, 500)
-    assert looks.terms_of(0.01, 500, []) == looks.Terms(0.01, 500)
+    def terms(**keys: object) -> looks.Terms:
+        common = {"endpoint": "reply", "to": {"pipeline": "new"}, "alpha": 0.01, "tightest_at": 500}
+        return looks.terms_of(traffic.RolloutSpec.model_validate(common | keys))
+
+    kept = {"kept": {"outcome": "kept_talking", "margin": 0.01}}
+    assert terms() == looks.Terms(0.01, 500), "errors are guarded by default"
+    assert terms(outcomes=kept) == looks.Terms(0.005, 500)
+    assert terms(guardrails={}) == looks.Terms(0.01, 500)
 
 
 @pytest.mark.parametrize(("counts", "balanced"), [((0, 0), True), ((500, 480), True), ((900, 300), False)])

@@ -42,18 +42,20 @@ def harm(
     alpha: float,
     planned_end: bool = False,
     n: int | None = None,
+    sides: Literal[1, 2] = 1,
 ) -> Effect:
     """The harm that treatment does, ready for `judge`.
 
     Args:
         direction: Which way the metric gets better; up makes a fall harmful.
-        alpha: One-sided, as for `judge`; the standard error is widened for few degrees of freedom.
+        alpha: As for `judge`; the standard error is widened for few degrees of freedom.
         planned_end: As for `judge`.
         n: Units of both variants, where the estimates count requests.
+        sides: Tails that share alpha; `judge` takes one.
     """
     found = estimates.effect(treatment, control, always=not planned_end, n=n)
     sign = -1 if direction == "up" else 1
-    se = sequences.widened(found.se, found.df, alpha, sides=1)
+    se = sequences.widened(found.se, found.df, alpha, sides=sides)
     return Effect(d=sign * found.d, se=se, n=found.n, df=found.df)
 
 

@@ -5,6 +5,7 @@ over replicas, over the steps of a rollout. Nothing here imports more than msgsp
 """
 
 import math
+from collections.abc import Iterable
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -100,6 +101,19 @@ class Buckets(Struct, frozen=True, kw_only=True):
 
 EMPTY: Final = Buckets(sums=(0.0,) * SUB_BUCKETS, counts=(0.0,) * SUB_BUCKETS)
 """No requests: where sums begin."""
+
+
+def buckets(cells: Iterable[tuple[int, float, float]]) -> Buckets:
+    """Add up (sub-bucket, Σ of values, requests), as a store gives them, several to a sub-bucket.
+
+    >>> buckets([(0, 1.0, 10), (99, 2.0, 10), (0, 1.0, 10)]).requests
+    30.0
+    """
+    sums, counts = [0.0] * SUB_BUCKETS, [0.0] * SUB_BUCKETS
+    for at, total, requests in cells:
+        sums[at] += total
+        counts[at] += requests
+    return Buckets(sums=tuple(sums), counts=tuple(counts))
 
 
 class Ranked(Struct, frozen=True, kw_only=True):

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec import structs
+
 from turnout.experiments import sequences, statistics
 from turnout.reports import tables, wording
 
@@ -31,15 +33,7 @@ def look(made: tables.Report, variant: str) -> tables.Needed:
         units_at_effect=at_effect,
         days_at_effect=in_days,
     )
-    words = tuple(_words(made, needed))
-    return tables.Needed(
-        units_left=needed.units_left,
-        ends_ts=needed.ends_ts,
-        days_left=needed.days_left,
-        units_at_effect=needed.units_at_effect,
-        days_at_effect=needed.days_at_effect,
-        words=words,
-    )
+    return structs.replace(needed, words=tuple(_words(made, needed)))
 
 
 def flow_per_s(made: tables.Report) -> float:

@@ -11,13 +11,13 @@ Called by `controller`. Source: docs/rollouts.md, "What a look computes".
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 from turnout.errors import SpecError
-from turnout.experiments import estimates, guardrails, ratio_checks, samples, sequences
+from turnout.experiments import comparisons, estimates, guardrails, ratio_checks, samples, sequences
 from turnout.rollouts import evidence
-from turnout.spec import measures
+from turnout.spec import measures, traffic
 from turnout.stores import base
 
 
@@ -137,14 +137,10 @@ def reading(
         return evidence.Reading(
             name=name, state="no data", n=n, margin=margin, alpha=terms.alpha, closed=closed, unit=shown
         )
-    sign = -1.0 if metric.direction == "up" else 1.0
-    effect = estimates.effect(new, old, always=True, n=n)
-    tails: Literal[1, 2] = 2 if two_sided else 1
-    se = sequences.widened(effect.se, effect.df, terms.alpha, sides=tails)
-    harm = sign * effect.d
-    low, high, p = _bounds(harm, se, n, margin, terms, two_sided=two_sided)
+    harm = guardrails.harm(new, old, direction=metric.direction, alpha=terms.alpha, n=n, sides=2 if two_sided else 1)
+    low, high, p = _bounds(harm.d, harm.se, n, margin, terms, two_sided=two_sided)
     state: evidence.State = "safe" if high < margin else "harmful" if low > margin else "inconclusive"
-    if min(units) < _fewest(metric.kind) or not se > 0:
+    if min(units) < _fewest(metric.kind) or not harm.se > 0:
         state = "no data"
     return evidence.Reading(
         name=name,
@@ -152,8 +148,8 @@ def reading(
         n=n,
         new=new.m,
         old=old.m,
-        harm=harm,
-        se=se,
+        harm=harm.d,
+        se=harm.se,
         low=low if math.isfinite(low) else None,
         high=high if math.isfinite(high) else None,
         margin=margin,
@@ -191,15 +187,11 @@ def proportion(bad: float, requests: int) -> samples.Estimate | None:
 
 
 def _buckets(sums: Iterable[base.SignalSums]) -> dict[str, samples.Buckets]:
-    cells: dict[str, tuple[list[float], list[float]]] = {}
+    cells: dict[str, list[tuple[int, float, float]]] = {}
     for each in sums:
-        found = cells.get(each.variant)
-        if found is None:
-            found = cells[each.variant] = ([0.0] * samples.SUB_BUCKETS, [0.0] * samples.SUB_BUCKETS)
-        if 0 <= each.sub_bucket < samples.SUB_BUCKETS:
-            found[0][each.sub_bucket] += each.s
-            found[1][each.sub_bucket] += each.c
-    return {name: samples.Buckets(sums=tuple(s), counts=tuple(c)) for name, (s, c) in cells.items()}
+        if 0 <= each.sub_bucket < samples.SUB_BUCKETS:  # a request without a unit has none
+            cells.setdefault(each.variant, []).append((each.sub_bucket, each.s, each.c))
+    return {name: samples.buckets(found) for name, found in cells.items()}
 
 
 def _fewest(kind: measures.Kind) -> int:
@@ -238,6 +230,7 @@ def query_of(
     )
 
 
-def terms_of(alpha: float, tightest_at: int, readings: Sequence[object]) -> Terms:
+def terms_of(spec: traffic.RolloutSpec) -> Terms:
     """Each reading's part of the rollout's error."""
-    return Terms(alpha / max(1, len(readings)), tightest_at)
+    readings = len(spec.guardrails) + len(spec.outcomes)
+    return Terms(comparisons.share_of_guardrails(spec.alpha, readings), spec.tightest_at)

@@ -55,7 +55,7 @@ class Sight:
         canary = spec.kind == "canary"
         new, old = (allocations.CANARY, allocations.CONTROL) if canary else (allocations.GREEN, allocations.BLUE)
         self._sides = looks.Sides(new, old)
-        self._terms = looks.terms_of(spec.alpha, spec.tightest_at, [*spec.guardrails, *spec.outcomes])
+        self._terms = looks.terms_of(spec)
 
     def beside(self, *, converged: bool, hard: str) -> evidence.Evidence:
         """Both sides while they run beside each other."""
