@@ -102,8 +102,7 @@ def test_comparisons_reach_the_database_and_a_stop_waits_for_no_shadow(mirrored:
 
     def report() -> dict[str, Any]:
         told = mirrored.run("shadow", "next", "--json")
-        assert told.returncode == 0, told.stderr
-        found: dict[str, Any] = json.loads(told.stdout)
+        found: dict[str, Any] = json.loads(told.stdout) if told.returncode == 0 else {"runs": told.stderr}
         return found
 
     mirrored.wait_for(lambda: report()["runs"] == 40, "all comparisons in the database")
