@@ -171,6 +171,26 @@ def test_targeting_needs_declared_attributes() -> None:
     assert "the endpoint declares none" in refused(experiments={"x": experiment(targeting="a == 1")})
 
 
+@pytest.mark.parametrize(
+    ("where", "section"),
+    [
+        ("endpoints.e.unit", {"endpoints": {"e": {"pipeline": "p", "unit": "secret:s"}}}),
+        (
+            "endpoints.e.attributes.a",
+            {"endpoints": {"e": {"pipeline": "p", "unit": "u", "attributes": {"a": "secret:s"}}}},
+        ),
+        ("experiments.x.targeting", {"experiments": {"x": experiment(targeting="secret:s")}}),
+        ("experiments.x.header", {"experiments": {"x": experiment(assign="external", header="secret:s")}}),
+    ],
+)
+def test_what_everybody_sees_is_no_secret(where: str, section: dict[str, Any]) -> None:
+    text = yaml.safe_dump({**BASE, **section}, sort_keys=False)
+    with pytest.raises(DocumentError) as told:
+        snapshot.admit({"turnout.yaml": text}, environment={}, read_secret=lambda _: "hidden")
+    assert where in [error.path for error in told.value.errors if "can be no secret" in error.message]
+    assert "hidden" not in str(told.value)
+
+
 def test_one_holdout_holds_on_an_endpoint() -> None:
     everyone = {"ratio": "5%"}
     assert "holdout 'one' holds on endpoint 'e' already" in refused(

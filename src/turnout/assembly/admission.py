@@ -77,5 +77,5 @@ async def _verdict(
         except DocumentError as error:
             return Verdict(stage, found.revision, error.errors, found.warnings, endpoints)
         return Verdict(stage, found.revision, (), built.warnings, endpoints)
-    _, errors = targeting.compiled(found.document)
+    _, errors = targeting.compiled(found.document, found.written)
     return Verdict(stage, found.revision, tuple(map(found.located, errors)), found.warnings, endpoints)

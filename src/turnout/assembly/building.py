@@ -123,7 +123,7 @@ class _Builder:
         return found
 
     def _conditions(self) -> dict[str, conditions.Condition]:
-        found, errors = targeting.compiled(self.document)
+        found, errors = targeting.compiled(self.document, self.snapshot.written)
         for error in errors:
             self.noted.note("", error)
         return found

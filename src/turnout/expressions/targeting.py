@@ -3,15 +3,25 @@
 Called by `assembly/building`, `assembly/admission` and `reports/explain.py`.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from turnout.errors import SpecError
 from turnout.expressions import catalog
 from turnout.spec import document
 
 
-def compiled(content: document.Document) -> tuple[dict[str, catalog.Condition], list[SpecError]]:
+def compiled(
+    content: document.Document, written: Mapping[str, Any]
+) -> tuple[dict[str, catalog.Condition], list[SpecError]]:
     """Conditions by experiment, and what is wrong with the others, under their key paths.
 
-    Those of experiments that are off are compiled, too: the overlay may switch them on.
+    Those of experiments that are off are compiled, too: the overlay may switch them on. What is wrong with a
+    condition into which a variable was filled is not told: it would show the variable.
+
+    Args:
+        written: The document before references were filled in.
+
     Blocking when there are some: imports CEL on first use.
     """
     found: dict[str, catalog.Condition] = {}
@@ -21,6 +31,9 @@ def compiled(content: document.Document) -> tuple[dict[str, catalog.Condition], 
             try:
                 found[name] = catalog.compile(spec.targeting, content.endpoints[spec.endpoint].attributes)
             except SpecError as error:
-                path = f"experiments.{name}.targeting"
-                errors.append(SpecError(error.message, path=path, hint=error.hint))
+                told, hint = error.message, error.hint
+                if written["experiments"][name]["targeting"] != spec.targeting:
+                    told = "the condition does not fit as it was filled in."
+                    hint = "What a reference gave is not shown; `turnout check` with the text written out tells more."
+                errors.append(SpecError(told, path=f"experiments.{name}.targeting", hint=hint))
     return found, errors

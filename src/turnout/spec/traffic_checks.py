@@ -21,7 +21,13 @@ _DURATION: Final[TypeAdapter[float]] = TypeAdapter(fields.Duration)
 
 def check(root: Node) -> Iterator[SpecError]:
     """Errors of what shares an endpoint."""
+    for name, endpoint in lookup.section(root, "endpoints"):
+        yield from _shown(root, ("endpoints", name, "unit"))
+        for attribute in mapping(mapping(endpoint).get("attributes")):
+            yield from _shown(root, ("endpoints", name, "attributes", attribute))
     for name, _ in lookup.section(root, "experiments"):
+        for key in ("targeting", "header"):
+            yield from _shown(root, ("experiments", name, key))
         yield from _assign(root, ("experiments", name))
         yield from _attributes(root, ("experiments", name))
     yield from _layers(root)
@@ -42,6 +48,13 @@ def sides(root: Node) -> Iterator[dict[str, Node]]:
         yield mapping(mapping(rollout).get("to"))
     for _, shadow in lookup.section(root, "shadows"):
         yield mapping(shadow)
+
+
+def _shown(root: Node, path: tuple[str, ...]) -> Iterator[SpecError]:
+    """What `/status`, `/docs`, the log and reports show is no secret."""
+    node = tree.find(root, path)
+    if node is not None and (node.written or "").startswith("secret:"):
+        yield findings.at(root, path, f"{path[-1]!r} is shown to everybody, so it can be no secret.", "Write it out.")
 
 
 def _assign(root: Node, path: tuple[str, ...]) -> Iterator[SpecError]:
