@@ -7,7 +7,8 @@ import click
 
 from turnout.cli import documents, exits, places, screen
 from turnout.errors import NotFoundError, UnavailableError, did_you_mean
-from turnout.experiments import overrides
+from turnout.experiments import allocations, overrides
+from turnout.reports import explain
 from turnout.spec import document as documents_of
 from turnout.spec import references, snapshot, tree, units
 
@@ -70,15 +71,9 @@ def _key(admitted: snapshot.Snapshot, secrets_folder: str | None) -> str:
 
 
 def _known(content: documents_of.Document, experiment: str, variant: str) -> None:
-    names: list[str]
-    if experiment in content.experiments:
-        names = list(content.experiments[experiment].variants)
-    elif experiment in content.rollouts:
-        names = ["rest", "control", "canary"] if content.rollouts[experiment].kind == "canary" else ["blue", "green"]
-    else:
-        known = sorted([*content.experiments, *content.rollouts])
-        hint = did_you_mean(experiment, known, f"Experiments in the document: {', '.join(known) or 'none'}.")
-        raise NotFoundError(f"the document has no experiment {experiment!r}.", hint=hint)
+    """Refuse a variant that a request could not be given."""
+    spec = explain.find(content, experiment)
+    names = list(spec.variants if isinstance(spec, documents_of.ExperimentSpec) else allocations.VARIANTS[spec.kind])
     if variant not in names:
         hint = did_you_mean(variant, names, f"There are {', '.join(names)}.")
         raise NotFoundError(f"{experiment!r} has no variant {variant!r}.", hint=hint)

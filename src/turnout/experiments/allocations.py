@@ -4,6 +4,7 @@ Called by assembly and `reports/explain.py`, once per document. Phases come from
 compiled conditions from `turnout.expressions`.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from turnout.experiments import assignment, holdouts, layers
@@ -68,6 +69,9 @@ CONTROL: Final = "control"
 CANARY: Final = "canary"
 BLUE: Final = "blue"
 GREEN: Final = "green"
+
+VARIANTS: Final[Mapping[str, tuple[str, ...]]] = {"canary": (REST, CONTROL, CANARY), "blue-green": (BLUE, GREEN)}
+"""The variants of a rollout by its kind, the new side last."""
 
 MOVED: Final = frozenset({"promoting", "baking", "done"})
 """States of a rollout in which everybody gets the new side."""

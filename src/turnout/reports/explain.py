@@ -66,24 +66,11 @@ def explain(admitted: snapshot.Snapshot, name: str, asked: Asked) -> Explanation
         NotFoundError: The document has no such experiment or rollout, or its endpoint no such attribute.
         SpecError: The targeting condition does not compile, or CEL is not installed.
     """
-    content = admitted.document
-    spec = _find(content, name)
-    endpoint = content.endpoints[spec.endpoint]
-    known = {"written": admitted.written, "digests": admitted.digests}
-    if isinstance(spec, traffic.RolloutSpec):
-        phase = phases.of_rollout(name, content, **known)
-        allocation = allocations.of_rollout(name, spec, phase=phase, unit_type=endpoint.unit or "")
-    else:
+    spec = find(admitted.document, name)
+    endpoint = admitted.document.endpoints[spec.endpoint]
+    if isinstance(spec, document.ExperimentSpec):
         _declared(spec, endpoint, asked.attributes)
-        phase = phases.of(name, content, **known)
-        allocation = allocations.of(
-            name,
-            spec,
-            phase=phase,
-            unit_type=endpoint.unit or "",
-            holdout=allocations.holdout_on(content, spec.endpoint),
-            targeting=catalog.compile(spec.targeting, endpoint.attributes) if spec.targeting else None,
-        )
+    allocation = _allocation(admitted, name, spec)
     found = assignment.assign(
         asked.unit,
         allocation,
@@ -95,7 +82,7 @@ def explain(admitted: snapshot.Snapshot, name: str, asked: Asked) -> Explanation
     return Explanation(
         experiment=name,
         endpoint=spec.endpoint,
-        phase=phase,
+        phase=allocation.phase,
         revision=admitted.short,
         unit_type=found.unit_type,
         unit=found.unit,
@@ -116,13 +103,36 @@ def explain(admitted: snapshot.Snapshot, name: str, asked: Asked) -> Explanation
 Spec = document.ExperimentSpec | traffic.RolloutSpec
 
 
-def _find(content: document.Document, name: str) -> Spec:
+def find(content: document.Document, name: str) -> Spec:
+    """The experiment or rollout of this name.
+
+    Raises:
+        NotFoundError: There is neither; the nearest name is given.
+    """
     spec = content.experiments.get(name) or content.rollouts.get(name)
     if spec is None:
         known = sorted([*content.experiments, *content.rollouts])
         hint = did_you_mean(name, known, f"Experiments in the document: {', '.join(known) or 'none'}.")
         raise NotFoundError(f"the document has no experiment {name!r}.", hint=hint)
     return spec
+
+
+def _allocation(admitted: snapshot.Snapshot, name: str, spec: Spec) -> assignment.Allocation:
+    """As the endpoint has it."""
+    content = admitted.document
+    endpoint = content.endpoints[spec.endpoint]
+    known = {"written": admitted.written, "digests": admitted.digests}
+    if isinstance(spec, traffic.RolloutSpec):
+        phase = phases.of_rollout(name, content, **known)
+        return allocations.of_rollout(name, spec, phase=phase, unit_type=endpoint.unit or "")
+    return allocations.of(
+        name,
+        spec,
+        phase=phases.of(name, content, **known),
+        unit_type=endpoint.unit or "",
+        holdout=allocations.holdout_on(content, spec.endpoint),
+        targeting=catalog.compile(spec.targeting, endpoint.attributes) if spec.targeting else None,
+    )
 
 
 def _declared(spec: document.ExperimentSpec, endpoint: document.EndpointSpec, attributes: Mapping[str, object]) -> None:
