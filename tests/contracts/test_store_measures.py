@@ -274,6 +274,23 @@ def test_where_the_request_is_the_unit_it_is_found_by_its_id(store: base.EventSt
     assert cells(store) == [("a", 7, 0, 0.0, 1)]
 
 
+def test_requests_after_a_unit_left_the_split_count_for_both_sides_or_for_none(
+    store: base.EventStore, put: Put
+) -> None:
+    put(
+        exposure("u1", "a", sub_bucket=1),
+        exposure("u2", "b", sub_bucket=2),
+        exposure("u3", "b", sub_bucket=3),
+        prediction("q1", "u1", served="b"),
+        prediction("q2", "u2", served="b"),
+        prediction("q3", "u3", "other", also=(("structure", PHASE, "a"),), experiment="layout"),
+        prediction("q4", "u3", "other", also=(("structure", "p9", "a"),), experiment="layout"),
+    )
+    assert cells(store) == [("b", 2, 0, 0.0, 1)], "under the variant that the unit was assigned"
+    everything = [("a", 1, 0, 0.0, 1), ("b", 2, 0, 0.0, 1), ("b", 3, 0, 0.0, 1)]
+    assert cells(store, whole=True) == everything, "whatever the unit got"
+
+
 def test_requests_of_an_experiment_beside_another_one_are_found_by_also(store: base.EventStore, put: Put) -> None:
     put(
         exposure("u1", "warm_", experiment="colours", phase="p2", sub_bucket=5),

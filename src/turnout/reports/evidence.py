@@ -1,4 +1,5 @@
-"""What a report asks of a store, once per metric, and the sums it keeps of it. Called by `experiment` and `aa`.
+"""What a report asks of a store, once per metric, and the sums it keeps of it. Called by `experiment`, `planning`
+and `replaying`.
 
 A metric is read once, in buckets of time; the estimate, its curve over time and its cohorts all
 come from the same sums.
@@ -142,6 +143,7 @@ def read(store: Evidence, spec: measures.MetricSpec, span: Span, units: Mapping[
         threshold_s=spec.threshold_s,
         as_of=span.now,
         bucket_s=span.bucket_s,
+        whole=True,
     )
     return _from_signals(store.signal_sums(asked), kind, units)
 
@@ -225,10 +227,6 @@ def _from_units(rows: Iterable[base.UnitSums], spec: measures.MetricSpec) -> Mea
     )
 
 
-def _base(sums: samples.Moments, spec: measures.MetricSpec) -> float:
-    return sums.d if spec.kind == "ratio" else sums.n
-
-
 def _from_signals(
     rows: Iterable[base.SignalSums], kind: tables.Kind, units: Mapping[str, Mapping[int, int]]
 ) -> Measured:
@@ -250,11 +248,7 @@ def _from_signals(
 
 
 def _cells(rows: Iterable[base.SignalSums]) -> samples.Buckets:
-    sums, counts = [0.0] * samples.SUB_BUCKETS, [0.0] * samples.SUB_BUCKETS
-    for row in rows:
-        sums[row.sub_bucket % samples.SUB_BUCKETS] += row.s
-        counts[row.sub_bucket % samples.SUB_BUCKETS] += row.c
-    return samples.Buckets(sums=tuple(sums), counts=tuple(counts))
+    return samples.buckets((row.sub_bucket % samples.SUB_BUCKETS, row.s, row.c) for row in rows)
 
 
 def _from_ranks(

@@ -148,7 +148,11 @@ class Answers(abc.ABC):
 
     def signal_sums(self, query: base.SignalQuery) -> list[base.SignalSums]:
         """See `base.EventStore.signal_sums`."""
-        values: dict[str, Value] = {"bucket_s": query.bucket_s, "since": query.since or 0.0}
+        values: dict[str, Value] = {
+            "bucket_s": query.bucket_s,
+            "since": query.since or 0.0,
+            "whole": int(query.whole),
+        }
         if query.kind == "share_over":
             values["threshold_s"] = base.threshold(query)
         words = {"signal": queries.SIGNALS[query.signal, query.kind]}
@@ -218,6 +222,7 @@ class Answers(abc.ABC):
             "also": base.also_prefix(experiment, phase),
             "as_of": self._events_as_of(self._as_of(as_of)),
             "since": 0.0,
+            "whole": 1,
             **values,
         }
         return self._ask(asked, words, every)

@@ -173,6 +173,9 @@ class SignalQuery(Struct, frozen=True, kw_only=True):
         as_of: Ignore requests at or after this time; None for none.
         since: Ignore requests before this time (exposures still count): for sums that go on; None for none.
         bucket_s: Length of the time buckets of requests.
+        whole: All requests of these units in the phase, also those after a unit left the split and got control
+            (intention to treat); else only those under its variant, which suits a rollout, whose control is a side
+            of its own.
     """
 
     experiment: str
@@ -183,6 +186,7 @@ class SignalQuery(Struct, frozen=True, kw_only=True):
     as_of: float | None = None
     since: float | None = None
     bucket_s: float = DAY_S
+    whole: bool = False
 
 
 class SignalSums(Struct, frozen=True, kw_only=True):
@@ -372,7 +376,7 @@ class EventStore(Protocol):
     def serving(
         self, experiment: str, phase: str, quantiles: Sequence[float] = LATENCY_QUANTILES
     ) -> dict[str, Serving]:
-        """Requests of analysed units by assigned variant; shadow requests are in none."""
+        """All requests of analysed units in the phase by assigned variant; shadow requests are in none."""
 
     def answered(self, experiment: str, phase: str, since: float = 0.0) -> dict[str, Answered]:
         """Requests since then by assigned variant, of everybody: to watch, not to compare."""
@@ -389,7 +393,7 @@ class EventStore(Protocol):
     def signal_ranks(
         self, experiment: str, phase: str, quantile: float, alpha: float, as_of: float | None = None
     ) -> dict[str, Ranks]:
-        """Latency per unit (the mean of its requests) at a quantile in (0, 1), by assigned variant."""
+        """Latency per unit (the mean of all its requests in the phase) at a quantile in (0, 1), by assigned variant."""
 
     def exposure_days(self, experiment: str, phase: str, bucket_s: float = DAY_S) -> list[ExposureDay]:
         """New units by bucket and variant, in that order."""

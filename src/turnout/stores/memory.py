@@ -153,7 +153,7 @@ class MemoryStore:
         """See `base.EventStore.signal_sums`."""
         since = -math.inf if query.since is None else query.since
         cells: defaultdict[tuple[str, int, int], list[float]] = defaultdict(list)
-        for first, request in self._requests(query.experiment, query.phase, query.as_of):
+        for first, request in self._requests(query.experiment, query.phase, query.as_of, whole=query.whole):
             if request.ts >= since:
                 cell = first.variant, first.sub_bucket, math.floor(request.ts / query.bucket_s)
                 cells[cell].append(_signal(request, query))
@@ -337,8 +337,10 @@ class MemoryStore:
             units = [msgspec.structs.replace(unit, x=unit.x - r * unit.x_d) for unit in units]
         return units
 
-    def _requests(self, experiment: str, phase: str, as_of: float | None) -> list[tuple[Exposure, Prediction]]:
-        """Requests under an analysed assignment, each with its unit's first exposure."""
+    def _requests(
+        self, experiment: str, phase: str, as_of: float | None, *, whole: bool = True
+    ) -> list[tuple[Exposure, Prediction]]:
+        """Requests of analysed units, each with its unit's first exposure; see `base.SignalQuery.whole`."""
         until = math.inf if as_of is None else as_of
         firsts = self._firsts(experiment, phase, as_of)
         found = []
@@ -346,7 +348,8 @@ class MemoryStore:
             first = firsts.get(request.unit or request.event_id)
             if first is not None and not request.shadow and first.ts <= request.ts < until:
                 assigned = [(request.experiment, request.phase, request.variant), *request.also]
-                if (experiment, phase, first.variant) in assigned:
+                variants = {variant for of, its, variant in assigned if (of, its) == (experiment, phase)}
+                if first.variant in variants or (whole and variants):
                     found.append((first, request))
         return found
 

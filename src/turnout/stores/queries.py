@@ -57,14 +57,18 @@ _BELONGS = """u.unit = CASE WHEN p.unit <> '' THEN p.unit ELSE p.event_id END
 
 _REQUESTS = f"""
   SELECT u.unit, u.variant, u.sub_bucket, p.ts, p.latency_s, p.status, p.fallback
-  FROM units u JOIN predictions p ON {_BELONGS} AND p.variant = u.variant
+  FROM units u JOIN predictions p ON {_BELONGS} AND (:whole = 1 OR p.variant = u.variant)
   WHERE p.experiment = :experiment AND p.phase = :phase AND p.experiment <> ''
   UNION ALL
   SELECT u.unit, u.variant, u.sub_bucket, p.ts, p.latency_s, p.status, p.fallback
-  FROM units u JOIN predictions p ON {_BELONGS} AND {{find}}(p.also, :also || u.variant || '"]') > 0
+  FROM units u JOIN predictions p ON {_BELONGS}
+    AND {{find}}(p.also, :also || CASE WHEN :whole = 1 THEN '' ELSE u.variant || '"]' END) > 0
   WHERE p.also <> '[]'
 """  # noqa: S608
-"""Requests of analysed units under the variant they were assigned, from their first exposure on.
+"""Requests of analysed units by the variant they were assigned, from their first exposure on.
+
+With :whole = 1 all of these, else those that got this assignment: a unit that leaves the ramp gets control. It would
+leave a treatment's requests and stay in control's, so sides are only alike with all of them, or with none.
 
 The second half are those where another experiment chose the pipeline and this one's assignment is in
 `also`, JSON of (experiment, phase, variant); :also is the beginning of such an entry.
