@@ -176,13 +176,19 @@ def given(wish: Wish) -> Planned:
             hint="Name an EXPERIMENT, or give --baseline (a share) or --sd, with --effect.",
         )
     alpha, aimed = wish.alpha or 0.05, wish.power or 0.8
-    split = Split(variants=wish.variants, ratio=1.0, whole=float(wish.variants), alpha=alpha / (wish.variants - 1))
+    split = Split(
+        variants=wish.variants,
+        ratio=1.0,
+        whole=float(wish.variants),
+        alpha=comparisons.share_of_variants(alpha, wish.variants),
+    )
     curve = _steady(wish.units_per_day)
     target = _target(wish, None, spread)
     if target is None:
         raise InputError("no effect to find.", hint="Give --effect, such as 0.01, or 5% of the baseline.")
     scale: wording.Scale = "ratio" if wish.sd is None else "number"
-    made = _metric("primary", "primary", "the metric", scale, spread, target, _Terms(split, alpha, aimed, None, curve))
+    terms = _Terms(split=split, guard_alpha=alpha, wanted_power=aimed, curve=curve)
+    made = _metric("primary", "primary", "the metric", scale, spread, target, terms)
     return Planned(
         experiment="",
         variants=wish.variants,
@@ -211,45 +217,50 @@ def of(
     """
     spec = experiment.find(admitted.document, name)
     log = find_log(store, admitted, name, now=now, phase=phase) if store is not None else None
-    weights = [variant.weight for variant in spec.variants.values() if variant.weight > 0]
-    own = spec.variants[spec.control].weight or min(weights)
-    others = [each.weight for key, each in spec.variants.items() if each.weight > 0 and key != spec.control] or [own]
-    alpha, aimed = wish.alpha or spec.plan.alpha, wish.power or spec.plan.power
-    split = Split(
-        variants=len(weights),
-        ratio=min(others) / own,
-        whole=sum(weights) / own,
-        alpha=comparisons.share_of_variants(alpha, len(weights)),
-    )
-    curve = _steady(wish.units_per_day) if wish.units_per_day else days(log)
-    share = 1.0 if log is None or wish.units_per_day else log.share
-    guarded = comparisons.share_of_guardrails(alpha, len(spec.metrics.guardrails))
-    terms = _Terms(
-        split, guarded, aimed, spec.plan.tightest_at, curve, share, spec.plan.units, spec.plan.min_duration_s
-    )
+    terms = _terms(spec, wish, log)
     made = []
     for key, role, metric in experiment.declared(spec.metrics):
         spread = (_given_spread(wish) if role == "primary" else None) or _spread(store, log, metric)
-        target = (
-            _target(wish, metric, spread)
-            if role == "primary"
-            else metric.margin
-            if role == "guardrail"
-            else metric.effect
-        )
+        target = _target(wish, metric, spread) if role == "primary" else metric.effect
+        if role == "guardrail":
+            target = metric.margin
         made.append(
             _metric(key, role, evidence.label(metric), evidence.scale(metric), spread, target, terms, metric.window_s)
         )
     return Planned(
         experiment=name,
-        variants=len(weights),
-        alpha=alpha,
-        power=aimed,
+        variants=terms.split.variants,
+        alpha=wish.alpha or spec.plan.alpha,
+        power=terms.wanted_power,
         planned_units=spec.plan.units,
         phase=log.phase if log is not None else "",
         donor=log.experiment if log is not None else "",
-        curve=tuple(curve),
+        curve=tuple(terms.curve),
         metrics=tuple(made),
+    )
+
+
+def _terms(spec: document.ExperimentSpec, wish: Wish, log: Log | None) -> "_Terms":
+    """What the document says, where the caller does not."""
+    plan, alpha = spec.plan, wish.alpha or spec.plan.alpha
+    weights = {name: variant.weight for name, variant in spec.variants.items() if variant.weight > 0}
+    own = weights.get(spec.control) or min(weights.values())
+    others = [weight for name, weight in weights.items() if name != spec.control] or [own]
+    split = Split(
+        variants=len(weights),
+        ratio=min(others) / own,
+        whole=sum(weights.values()) / own,
+        alpha=comparisons.share_of_variants(alpha, len(weights)),
+    )
+    return _Terms(
+        split=split,
+        guard_alpha=comparisons.share_of_guardrails(alpha, len(spec.metrics.guardrails)),
+        wanted_power=wish.power or plan.power,
+        curve=_steady(wish.units_per_day) if wish.units_per_day else days(log),
+        tightest_at=plan.tightest_at,
+        share=1.0 if log is None or wish.units_per_day else log.share,
+        planned=plan.units,
+        min_days=float(duration.WEEK) if plan.min_duration_s is None else plan.min_duration_s / wording.DAY_S,
     )
 
 
@@ -291,28 +302,30 @@ def days(log: Log | None) -> list[float]:
     return [float(total) for total in itertools.accumulate(new)]
 
 
-class _Terms:
-    """What all metrics of one plan share."""
+class _Terms(Struct, frozen=True, kw_only=True):
+    """What all metrics of one plan share.
 
-    def __init__(  # noqa: PLR0913  # a bundle of numbers
-        self,
-        split: Split,
-        guard_alpha: float,
-        aimed: float,
-        tightest_at: int | None,
-        curve: Sequence[float],
-        share: float = 1.0,
-        planned: int | None = None,
-        min_duration_s: float | None = None,
-    ) -> None:
-        self.split, self.guard_alpha, self.power, self.tightest_at = split, guard_alpha, aimed, tightest_at
-        self.curve, self.share, self.planned = curve, share, planned
-        self.min_days = 7.0 if min_duration_s is None else min_duration_s / wording.DAY_S
+    Attributes:
+        guard_alpha: One-sided error of one guardrail.
+        curve: Different units seen up to the end of day 1, 2, …; empty when no flow is known.
+        share: Of the units in the curve, those that would take part.
+        planned: Units of the document; None without.
+        min_days: Shortest run.
+    """
+
+    split: Split
+    guard_alpha: float
+    wanted_power: float
+    curve: Sequence[float]
+    tightest_at: int | None = None
+    share: float = 1.0
+    planned: int | None = None
+    min_days: float = float(duration.WEEK)
 
     def aim(self, horizon: Horizon, *, guardrail: bool) -> power.Aim:
         return power.Aim(
             alpha=self.guard_alpha if guardrail else self.split.alpha,
-            power=self.power,
+            power=self.wanted_power,
             sides=1 if guardrail else 2,
             horizon=horizon,
             tightest_at=None if self.tightest_at is None else float(self.tightest_at),
