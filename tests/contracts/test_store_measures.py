@@ -274,6 +274,24 @@ def test_where_the_request_is_the_unit_it_is_found_by_its_id(store: base.EventSt
     assert cells(store) == [("a", 7, 0, 0.0, 1)]
 
 
+def test_a_covariate_ends_where_the_unit_began_in_any_phase(store: base.EventStore, put: Put) -> None:
+    put(
+        exposure("u1", "a", ts=50.0, phase="p0"),
+        exposure("u1", "a", ts=100.0),
+        exposure("u2", "a", ts=60.0, phase="p0", reason="NOT_IN_RAMP"),
+        exposure("u2", "a", ts=100.0),
+        outcome("before", unit="u1", ts=45.0, value=3.0),
+        outcome("earlier", unit="u1", ts=75.0, value=50.0),  # what the earlier phase made of it
+        outcome("too long ago", unit="u1", ts=39.0, value=70.0),
+        outcome("not treated yet", unit="u2", ts=95.0, value=5.0),
+        outcome("now", unit="u1", ts=110.0, value=2.0),
+    )
+
+    (found,) = store.unit_sums(unit_query(kind="mean", covariate_s=10.0, window_s=20.0))
+
+    assert (found.n, found.y, found.x, found.xx, found.n_x) == (2, 2.0, 8.0, 34.0, 2)
+
+
 def test_requests_after_a_unit_left_the_split_count_for_both_sides_or_for_none(
     store: base.EventStore, put: Put
 ) -> None:

@@ -20,6 +20,9 @@ Value = str | float
 
 _NONE: Mapping[str, str] = {}
 
+_STRETCHES = (("y", "e.ts >= u.t0"), ("x", "e.ts < COALESCE(b.ts, u.t0)"))
+"""When what counts for a unit's value and for its covariate happened."""
+
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")
 
 
@@ -129,7 +132,7 @@ class Answers(abc.ABC):
 
     def _per_unit(self, asked: queries.Query, query: base.UnitQuery, **more: Value) -> list[Any]:
         as_of = self._as_of(query.as_of)
-        words = {name: queries.value(query.kind, when) for name, when in (("y", "e.ts >= u.t0"), ("x", "e.ts < u.t0"))}
+        words = {name: queries.value(query.kind, when) for name, when in _STRETCHES}
         values: dict[str, Value] = {
             "experiment": query.experiment,
             "phase": query.phase,

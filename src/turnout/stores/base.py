@@ -89,8 +89,8 @@ class UnitQuery(Struct, frozen=True, kw_only=True):
         per: Name of the denominator's outcome; for "ratio" alone.
         window_s: Outcomes count from t0 (included) to so many seconds later (excluded).
         cap: Greatest value of a unit (winsorising), for y and for the covariate; None for no limit.
-        covariate_s: Look-back: outcomes from so many seconds before t0 (included) to t0 (excluded) give the unit's
-            covariate x; None for no covariate.
+        covariate_s: Look-back: outcomes from so many seconds before the unit's first analysed exposure in any phase of
+            the experiment (included) to that (excluded) give its covariate x; None for no covariate.
         as_of: Ignore what happened at or after this time; None takes everything, and every window counts as closed.
         lateness_s: A window closes so many seconds after its end, because outcomes arrive late (see `lateness`).
         bucket_s: Length of the time buckets of first exposures.

@@ -307,6 +307,14 @@ class MemoryStore:
                 first[event.unit] = event
         return first
 
+    def _began(self, experiment: str) -> dict[str, float]:
+        """First analysed exposure of each unit in any phase."""
+        began: dict[str, float] = {}
+        for event in self._exposures.values():
+            if event.experiment == experiment and event.reason in base.ANALYSED:
+                began[event.unit] = min(event.ts, began.get(event.unit, math.inf))
+        return began
+
     def _measured(self, query: base.UnitQuery) -> list["_Unit"]:
         """Analysed units with their values."""
         as_of = math.inf if query.as_of is None else query.as_of
@@ -316,10 +324,11 @@ class MemoryStore:
             if outcome.name in (query.outcome, query.per if query.kind == "ratio" else "") and outcome.ts < as_of:
                 found[self._unit_of(outcome, query)].append(outcome)
         units = []
+        began = self._began(query.experiment)
         for unit, first in self._firsts(query.experiment, query.phase, query.as_of).items():
             theirs = [o for o in found[unit] if o.project == first.project and _same_type(o, first)]
             after = [o for o in theirs if first.ts <= o.ts < first.ts + query.window_s]
-            before = [o for o in theirs if first.ts - (query.covariate_s or 0.0) <= o.ts < first.ts]
+            before = [o for o in theirs if began[unit] - (query.covariate_s or 0.0) <= o.ts < began[unit]]
             units.append(
                 _Unit(
                     first=first,

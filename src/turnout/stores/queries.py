@@ -145,16 +145,24 @@ _DOUBLE = "DOUBLE PRECISION"
 
 _VALUED = (
     (
+        "began",
+        f"""
+  SELECT unit, MIN(ts) AS ts FROM exposures
+  WHERE experiment = :experiment AND {ANALYSED} AND :covariate_s > 0 GROUP BY unit
+""",  # noqa: S608
+    ),
+    (
         "sums",
         """
   SELECT u.unit,
          {y} AS y,
          SUM(CASE WHEN e.ts >= u.t0 AND e.name = :per THEN e.value END) AS d,
          {x} AS x,
-         SUM(CASE WHEN e.ts < u.t0 AND e.name = :per THEN e.value END) AS xd,
-         MAX(CASE WHEN e.ts < u.t0 THEN 1 ELSE 0 END) AS seen
-  FROM units u JOIN effective e
-    ON e.unit = u.unit AND e.project = u.project AND e.ts >= u.t0 - :covariate_s AND e.ts < u.t0 + :window_s
+         SUM(CASE WHEN e.ts < COALESCE(b.ts, u.t0) AND e.name = :per THEN e.value END) AS xd,
+         MAX(CASE WHEN e.ts < COALESCE(b.ts, u.t0) THEN 1 ELSE 0 END) AS seen
+  FROM units u LEFT JOIN began b ON b.unit = u.unit JOIN effective e
+    ON e.unit = u.unit AND e.project = u.project
+   AND e.ts >= COALESCE(b.ts, u.t0) - :covariate_s AND e.ts < u.t0 + :window_s
    AND (e.unit_type = '' OR u.unit_type = '' OR e.unit_type = u.unit_type) AND e.name IN (:outcome, :per)
   GROUP BY u.unit
 """,
@@ -183,6 +191,9 @@ _VALUED = (
     ),
 )
 """A row per analysed unit: its value, denominator and covariate.
+
+A covariate ends where the unit began in *any* phase of the experiment: what an earlier phase's treatment did is
+not to be taken out of this one's effect.
 
 A ratio's covariate is what its units' numerators exceeded the common ratio by before t0: mean 0 by
 construction, so 0 for a unit without past is the mean of the others. Without `per` all of `xd` is 0.
