@@ -20,10 +20,10 @@ ROUNDS = 7
 ATTRIBUTES = {"country": "KR", "age": 40}
 
 
-def allocation(variants: int = 2, **policy: object) -> assignment.Allocation:
+def allocation(variants: int = 2, **gates: object) -> assignment.Allocation:
     names = [f"variant-{number}" for number in range(variants)]
     weights = dict.fromkeys(names, 1 / variants)
-    return assignment.Allocation("structure", weights, names[0], phase="p", policy=assignment.Policy(**policy))  # type: ignore[arg-type]
+    return assignment.Allocation("structure", weights, names[0], phase="p", gates=assignment.Gates(**gates))  # type: ignore[arg-type]
 
 
 CASES: dict[str, assignment.Allocation] = {

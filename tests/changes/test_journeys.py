@@ -44,9 +44,9 @@ def allocated(side: journeys.Traffic) -> assignment.Allocation:
     (split,) = side.splits
     layer = layers.Layer("x", split.slots, seed=split.layer) if split.slots is not None else None
     held = holdouts.holdout("h", side.holdout.ppm, side.holdout.seed) if side.holdout else None
-    policy = assignment.Policy(winner=split.fixed, hash=split.hash, layer=layer, holdout=held, unit_type=split.source)
+    gates = assignment.Gates(winner=split.fixed, hash=split.hash, layer=layer, holdout=held, unit_type=split.source)
     return assignment.Allocation(
-        split.name, split.weights, split.control, seed=split.seed, ramp_ppm=split.ramp_ppm, policy=policy
+        split.name, split.weights, split.control, seed=split.seed, ramp_ppm=split.ramp_ppm, gates=gates
     )
 
 

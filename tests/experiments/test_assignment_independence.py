@@ -13,8 +13,8 @@ from turnout.experiments import assignment, holdouts, layers
 UNITS = 30_000
 
 
-def allocation(name: str = "e", **policy: object) -> assignment.Allocation:
-    return assignment.Allocation(name, {"a": 1, "b": 1}, "a", policy=assignment.Policy(**policy))  # type: ignore[arg-type]
+def allocation(name: str = "e", **gates: object) -> assignment.Allocation:
+    return assignment.Allocation(name, {"a": 1, "b": 1}, "a", gates=assignment.Gates(**gates))  # type: ignore[arg-type]
 
 
 SPLIT, OTHER_SPLIT = allocation(), allocation("f")

@@ -12,8 +12,8 @@ from turnout.experiments.assignment import Reason
 WEIGHTS = {"old": 50, "new": 50}
 
 
-def experiment(*, ramp_ppm: int = assignment.MILLION, **policy: Any) -> assignment.Allocation:
-    return assignment.Allocation("e", WEIGHTS, "old", ramp_ppm=ramp_ppm, policy=assignment.Policy(**policy))
+def experiment(*, ramp_ppm: int = assignment.MILLION, **gates: Any) -> assignment.Allocation:
+    return assignment.Allocation("e", WEIGHTS, "old", ramp_ppm=ramp_ppm, gates=assignment.Gates(**gates))
 
 
 class Says:

@@ -65,7 +65,7 @@ answers = []
 for hashed in ("v1", "growthbook-v1", "growthbook-v2"):
     allocation = assignment.Allocation(
         "e", {"b": 0.5, "a": 0.5}, "b", ramp_ppm=700_000,
-        policy=assignment.Policy(
+        gates=assignment.Gates(
             hash=hashed, holdout=holdouts.holdout("h", 100_000),
             layer=layers.Layer("l", [(0, 799)], namespace=hashed != "v1"),
             targeting=catalog.compile("country in ['KR', 'T\u0131']", ["country"]),

@@ -66,7 +66,7 @@ def test_a_unit_gets_the_variant_that_the_sdk_gives(
         dict(zip(names, weights, strict=True)),
         names[0],
         ramp_ppm=coverage,
-        policy=assignment.Policy(hash=version, layer=slots and layers.Layer("reply", [slots], namespace=True)),
+        gates=assignment.Gates(hash=version, layer=slots and layers.Layer("reply", [slots], namespace=True)),
     )
     ours = assignment.assign(unit, allocation)
     theirs = sdk.GrowthBook(attributes={"id": unit}).run(
@@ -89,7 +89,7 @@ def test_a_unit_gets_the_variant_that_the_sdk_gives(
 def test_propensities_are_the_shares_of_those_who_take_part(version: str, weights: list[float], coverage: int) -> None:
     names = [f"v{index}" for index in range(len(weights))]
     allocation = assignment.Allocation(
-        "e", dict(zip(names, weights, strict=True)), "v0", ramp_ppm=coverage, policy=assignment.Policy(hash=version)
+        "e", dict(zip(names, weights, strict=True)), "v0", ramp_ppm=coverage, gates=assignment.Gates(hash=version)
     )
     for number in range(50):
         found = assignment.assign(number, allocation)
@@ -102,7 +102,7 @@ def test_raising_the_coverage_moves_nobody_who_is_in() -> None:
     inside: set[tuple[int, str]] = set()
     for coverage in (0, 100_000, 500_000, 1_000_000):
         allocation = assignment.Allocation(
-            "e", {"b": 0.7, "a": 0.3}, "b", ramp_ppm=coverage, policy=assignment.Policy(hash=growthbook.V2)
+            "e", {"b": 0.7, "a": 0.3}, "b", ramp_ppm=coverage, gates=assignment.Gates(hash=growthbook.V2)
         )
         answers = [(number, assignment.assign(number, allocation)) for number in range(2000)]
         now = {(number, answer.variant) for number, answer in answers if answer.reason == "SPLIT"}

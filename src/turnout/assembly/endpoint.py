@@ -66,7 +66,7 @@ class Split:
     ) -> None:
         self.name = allocation.name
         self.phase = allocation.phase
-        self.layer = allocation.policy.layer.name if allocation.policy.layer is not None else ""
+        self.layer = allocation.gates.layer.name if allocation.gates.layer is not None else ""
         self.allocation = allocation
         self.rollout = rollout
         self.header = header.lower().encode() if header else None

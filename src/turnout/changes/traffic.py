@@ -135,7 +135,7 @@ def _rollout(
     made = allocations.of_rollout(name, spec, phase=phase, unit_type=endpoint.unit or "")
     stable = look(admitted, endpoint.pipeline, {}, {}, "")
     target = target_look(admitted, spec.endpoint, spec.to, f"rollouts.{name}.to")
-    fixed = made.policy.winner or ("" if made.policy.enabled else made.control)
+    fixed = made.gates.winner or ("" if made.gates.enabled else made.control)
     split = journeys.Split(
         name=name,
         seed=made.seed,

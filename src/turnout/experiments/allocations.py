@@ -35,7 +35,7 @@ def of(
         phase=phase,
         seed=spec.seed,
         ramp_ppm=spec.ramp_ppm,
-        policy=assignment.Policy(
+        gates=assignment.Gates(
             enabled=spec.enabled,
             winner=spec.winner or "",
             overrides={unit: variant for variant, each in spec.variants.items() for unit in each.overrides},
@@ -104,7 +104,7 @@ def of_rollout(name: str, spec: traffic.RolloutSpec, *, phase: str, unit_type: s
         old,
         phase=phase,
         seed=spec.seed or name,
-        policy=assignment.Policy(
+        gates=assignment.Gates(
             enabled=canary and share > 0,
             winner=new if state in MOVED else "",
             on_missing_unit="request",

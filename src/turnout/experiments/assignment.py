@@ -133,7 +133,7 @@ class Allocation:
         control: Name of the control variant.
         ramp_ppm: Millionths of the units that take part, 0..1,000,000.
         unit_type: The endpoint's unit field, for the log.
-        policy: What decides beside the split, as given.
+        gates: What stands before the split, as given.
         ranges: Variant to its part of [0, 1) under a GrowthBook hash; empty under v1.
     """
 
@@ -145,9 +145,9 @@ class Allocation:
         "_plain",
         "_prefix",
         "control",
+        "gates",
         "name",
         "phase",
-        "policy",
         "ramp_ppm",
         "ranges",
         "seed",
@@ -164,22 +164,22 @@ class Allocation:
         phase: str = "",
         seed: str | None = None,
         ramp_ppm: int = MILLION,
-        policy: "Policy | None" = None,
+        gates: "Gates | None" = None,
     ) -> None:
-        policy = policy or Policy()
+        gates = gates or Gates()
         self.name = name
         self.phase = phase
         self.seed = seed or name
         self.shares = tuple(Share(key, float(shares[key])) for key in sorted(shares, key=str.encode))
         self.control = control
         self.ramp_ppm = ramp_ppm
-        self.unit_type = policy.unit_type
-        self.policy = policy
-        self._check(policy)
+        self.unit_type = gates.unit_type
+        self.gates = gates
+        self._check(gates)
         self._prefix = hashlib.sha256(self.seed.encode() + b"\0")
-        self._missing = policy.on_missing_unit
-        self._overrides = dict(policy.overrides)
-        self._fixed = self._decided_by_document(policy)
+        self._missing = gates.on_missing_unit
+        self._overrides = dict(gates.overrides)
+        self._fixed = self._decided_by_document(gates)
         total = sum(share.weight for share in self.shares)
         # (name, bytes that follow the unit in the hash, weight, propensity), weight 0 left out
         self._candidates = tuple(
@@ -188,14 +188,14 @@ class Allocation:
             if share.weight > 0
         )
         self.ranges: dict[str, growthbook.Range] = {}
-        if policy.hash != V1:  # there, variants stand in the document's order
+        if gates.hash != V1:  # there, variants stand in the document's order
             parts = growthbook.ranges([float(weight) for weight in shares.values()], ramp_ppm / MILLION)
             self.ranges = dict(zip(shares, parts, strict=True))
-        self._plain = policy.plain
+        self._plain = gates.plain
 
-    def _check(self, policy: "Policy") -> None:
+    def _check(self, gates: "Gates") -> None:
         names = {share.name for share in self.shares}
-        named = {self.control, *policy.overrides.values()} | ({policy.winner} if policy.winner else set())
+        named = {self.control, *gates.overrides.values()} | ({gates.winner} if gates.winner else set())
         assert named <= names, (
             f"experiment {self.name!r} names {sorted(named - names)}, its variants are {sorted(names)}"
         )
@@ -204,17 +204,17 @@ class Allocation:
         assert all(math.isfinite(w) and w >= 0 for w in weights), f"experiment {self.name!r}: weights are {weights}"
         assert any(weights), f"experiment {self.name!r}: at least one weight is above 0"
 
-    def _decided_by_document(self, policy: "Policy") -> tuple[str, str] | None:
-        if policy.winner:
-            return policy.winner, Reason.WINNER
-        return None if policy.enabled else (self.control, Reason.DISABLED)
+    def _decided_by_document(self, gates: "Gates") -> tuple[str, str] | None:
+        if gates.winner:
+            return gates.winner, Reason.WINNER
+        return None if gates.enabled else (self.control, Reason.DISABLED)
 
     def __repr__(self) -> str:
         return f"<allocation {self.name} {self.phase}>"
 
 
-class Policy(Struct, frozen=True, kw_only=True):
-    """What decides beside seed, weights and ramp.
+class Gates(Struct, frozen=True, kw_only=True):
+    """What stands before the split: who may take part at all, and whom it never asks.
 
     Attributes:
         enabled: False sends everybody to control.
@@ -306,7 +306,7 @@ def _decide_stepwise(unit: str, unit_type: str, allocation: Allocation, asked: A
         return _answer(_variant_named(asked.override, allocation), Reason.OVERRIDE, unit, unit_type, allocation)
     if unit in allocation._overrides:
         return _decide(unit, unit_type, allocation)
-    if allocation.policy.external:
+    if allocation.gates.external:
         if any(asked.external == share.name for share in allocation.shares):
             return _answer(str(asked.external), Reason.EXTERNAL, unit, unit_type, allocation, propensity=0.0)
         return _answer(allocation.control, Reason.EXTERNAL_UNKNOWN, unit, unit_type, allocation)
@@ -315,19 +315,19 @@ def _decide_stepwise(unit: str, unit_type: str, allocation: Allocation, asked: A
     outside = _outside(unit, unit_type, allocation, asked.attributes)
     if outside is not None:
         return outside
-    return _decide(unit, unit_type, allocation) if allocation.policy.hash == V1 else _drawn(unit, unit_type, allocation)
+    return _decide(unit, unit_type, allocation) if allocation.gates.hash == V1 else _drawn(unit, unit_type, allocation)
 
 
 def _outside(unit: str, unit_type: str, allocation: Allocation, attributes: Mapping[str, object]) -> Assignment | None:
     """The answer for a unit that may not take part: holdout, layer, targeting; None for one that may."""
-    policy, control = allocation.policy, allocation.control
-    if policy.holdout is not None and policy.holdout.holds(unit):
+    gates, control = allocation.gates, allocation.control
+    if gates.holdout is not None and gates.holdout.holds(unit):
         return _answer(control, Reason.HOLDOUT, unit, unit_type, allocation)
-    if policy.layer is not None and not policy.layer.owns(unit):
+    if gates.layer is not None and not gates.layer.owns(unit):
         return _answer(control, Reason.NOT_IN_LAYER, unit, unit_type, allocation)
-    if policy.targeting is not None:
+    if gates.targeting is not None:
         try:
-            if not policy.targeting.holds(attributes):
+            if not gates.targeting.holds(attributes):
                 return _answer(control, Reason.TARGETING, unit, unit_type, allocation)
         except LookupError as missing:
             lacking = str(missing.args[0]) if missing.args else "an attribute"
@@ -341,7 +341,7 @@ def _outside(unit: str, unit_type: str, allocation: Allocation, attributes: Mapp
 def _drawn(unit: str, unit_type: str, allocation: Allocation) -> Assignment:
     """Ramp and split as a GrowthBook SDK does them: one number for both."""
     ranges = allocation.ranges
-    name = growthbook.choose(growthbook.number(allocation.policy.hash, allocation.seed, unit), ranges)
+    name = growthbook.choose(growthbook.number(allocation.gates.hash, allocation.seed, unit), ranges)
     if name is None:
         return _answer(allocation.control, Reason.NOT_IN_RAMP, unit, unit_type, allocation)
     start, end = ranges[name]

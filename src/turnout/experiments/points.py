@@ -54,17 +54,17 @@ def of(unit: str, allocation: assignment.Allocation) -> Points:
     Raises:
         UnicodeEncodeError: The unit holds a lone surrogate, which UTF-8 cannot carry.
     """
-    text, policy = f"{allocation.seed}\0{unit}", allocation.policy
+    text, gates = f"{allocation.seed}\0{unit}", allocation.gates
     digest = hashlib.sha256(text.encode()).digest()
     ramp_word, bucket_word = int.from_bytes(digest[:8]), int.from_bytes(digest[8:16])
-    v1 = policy.hash == assignment.V1
+    v1 = gates.hash == assignment.V1
     return Points(
         ramp_point_ppm=ramp_word * hashing.MILLION >> 64,
         sub_bucket=bucket_word * assignment.SUB_BUCKETS >> 64,
         draws=tuple(_draw(text, share) for share in allocation.shares) if v1 else (),
-        holdout_point_ppm=policy.holdout.point_ppm(unit) if policy.holdout else None,
-        slot=policy.layer.slot(unit) if policy.layer else None,
-        number=None if v1 else growthbook.number(policy.hash, allocation.seed, unit),
+        holdout_point_ppm=gates.holdout.point_ppm(unit) if gates.holdout else None,
+        slot=gates.layer.slot(unit) if gates.layer else None,
+        number=None if v1 else growthbook.number(gates.hash, allocation.seed, unit),
     )
 
 

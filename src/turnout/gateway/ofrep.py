@@ -220,10 +220,10 @@ def _flag(current: assembly.Assembly, each: endpoint.Endpoint, split: endpoint.S
 
 def _reads(allocation: assignment.Allocation) -> tuple[str, ...]:
     """What targeting looks at, and what may stand in for the unit."""
-    policy = allocation.policy
-    stand_in = policy.on_missing_unit.removeprefix(ATTRIBUTE)
-    names = () if stand_in == policy.on_missing_unit else (stand_in,)
-    return names if policy.targeting is None else (*policy.targeting.names, *names)
+    gates = allocation.gates
+    stand_in = gates.on_missing_unit.removeprefix(ATTRIBUTE)
+    names = () if stand_in == gates.on_missing_unit else (stand_in,)
+    return names if gates.targeting is None else (*gates.targeting.names, *names)
 
 
 def _params(current: assembly.Assembly, name: str) -> dict[str, dict[str, Any]]:

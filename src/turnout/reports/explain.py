@@ -187,24 +187,24 @@ def _rollout(allocation: assignment.Allocation, spec: traffic.RolloutSpec, found
 
 def _steps(found: assignment.Assignment, allocation: assignment.Allocation, numbers: points.Points) -> Iterator[str]:
     """Holdout, layer, targeting, ramp, split: those that the experiment has, until one stops the unit."""
-    policy, unit, reason = allocation.policy, found.unit, assignment.Reason
+    gates, unit, reason = allocation.gates, found.unit, assignment.Reason
     stops = f"It gets the control, {allocation.control}."
-    if policy.holdout is not None:
+    if gates.holdout is not None:
         held = found.reason == reason.HOLDOUT
         point = f"its point is {numbers.holdout_point_ppm:,} of 1,000,000"
-        ends = f"the holdout {policy.holdout.name!r} ends at {policy.holdout.ratio_ppm:,}"
+        ends = f"the holdout {gates.holdout.name!r} ends at {gates.holdout.ratio_ppm:,}"
         yield f"{unit} is {'held out' if held else 'not held out'}: {point}, {ends}.{f' {stops}' if held else ''}"
         if held:
             return
-    if policy.layer is not None:
+    if gates.layer is not None:
         outside = found.reason == reason.NOT_IN_LAYER
-        slots = ", ".join(f"{first}-{last}" for first, last in policy.layer.slots)
-        place = f"{unit} stands in slot {numbers.slot} of layer {policy.layer.name!r}, {allocation.name} owns {slots}."
+        slots = ", ".join(f"{first}-{last}" for first, last in gates.layer.slots)
+        place = f"{unit} stands in slot {numbers.slot} of layer {gates.layer.name!r}, {allocation.name} owns {slots}."
         yield f"{place} {stops}" if outside else place
         if outside:
             return
-    if policy.targeting is not None:
-        yield _targeting(found, policy.targeting, stops)
+    if gates.targeting is not None:
+        yield _targeting(found, gates.targeting, stops)
         if found.reason in (reason.TARGETING, reason.ERROR):
             return
     if numbers.number is not None:
@@ -235,7 +235,7 @@ def _drawn(
     found: assignment.Assignment, allocation: assignment.Allocation, numbers: points.Points, stops: str
 ) -> Iterator[str]:
     ranges = ", ".join(f"{name} [{start:.6g}, {end:.6g})" for name, (start, end) in allocation.ranges.items())
-    where = f"{found.unit} stands at {numbers.number:.4f} under {allocation.policy.hash}; the variants own {ranges}."
+    where = f"{found.unit} stands at {numbers.number:.4f} under {allocation.gates.hash}; the variants own {ranges}."
     yield f"{where} {stops}" if found.reason == assignment.Reason.NOT_IN_RAMP else where
     if not found.unit.isascii():
         yield "It is not plain ASCII: GrowthBook's SDKs disagree on such ids, and this is its JavaScript SDK's way."
