@@ -73,10 +73,12 @@ def test_units_are_counted_once_and_only_when_randomised(store: base.EventStore,
 
 def test_a_unit_seen_in_two_variants_is_in_no_count(store: base.EventStore, put: Put) -> None:
     put(exposure("u1", "a"), exposure("u1", "b", ts=200.0), exposure("u2", "a"), outcome("o1", unit="u1"))
+    put(exposure("u3", "b", ts=50.0), exposure("u3", "a", ts=60.0), exposure("u3", "a", ts=40.0, reason="OVERRIDE"))
 
     found = store.exposed("structure", PHASE)
 
-    assert (found.units, found.crossed) == ({"a": 1}, 1)
+    assert (found.units, found.crossed) == ({"a": 1}, 2)
+    assert found.crossed_from == {"a": 1, "b": 1}
     assert totals(store) == {"a": (1, 0, 0)}
 
 

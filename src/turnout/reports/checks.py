@@ -13,6 +13,7 @@ from turnout.reports import tables, wording
 
 MAX_NO_UNIT_RATIO: Final = 0.01
 MAX_FALLBACK_RATIO: Final = 0.01
+MOSTLY: Final = 0.99
 FULL_WEEK_S: Final = 7 * wording.DAY_S
 """Weekdays differ: an effect seen on some of them only may not hold on the others."""
 
@@ -78,12 +79,18 @@ def _dropped(made: tables.Report) -> Iterator[tables.Check]:
     text = ", ".join(f"{name} {count}" for name, count in sorted(lost.items()))
     names = {row.name for row in made.variants}
     sides = {name: sum(count for key, count in lost.items() if key.split()[-1] == name) for name in names}
-    uneven = _uneven(sides, _weights(made)) if sum(sides.values()) else None
+    uneven = _uneven(sides, _weights(made)) if sum(sides.values()) and _all_split(made) else None
     if uneven is not None and uneven < ratio_checks.P:
         text = f"Events were lost before they were logged, not equally for each variant: {text}."
         yield _check("dropped", "broken", f"{text} What is left is no longer the split.")
     else:
         yield _check("dropped", "warning", f"Events were lost before they were logged: {text}.")
+
+
+def _all_split(made: tables.Report) -> bool:
+    """Whether nearly nobody is outside of the split: those have control, too, so control's share is no weight."""
+    total = sum(made.reasons.values())
+    return sum(made.reasons.get(reason, 0) for reason in assignment.ANALYSED) >= MOSTLY * total
 
 
 def _weights(made: tables.Report) -> Mapping[str, float]:

@@ -185,6 +185,7 @@ class _Reader:
             variants=self._variants(units, expected),
             units=sum(units.values()),
             crossed=exposed.crossed,
+            crossed_from={} if self.spec.assign == "external" else exposed.crossed_from,
             reasons=dict(exposed.reasons),
             sample_ratio=ratio,
             metrics=(),

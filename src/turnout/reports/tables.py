@@ -379,7 +379,7 @@ class Report(Struct, frozen=True, kw_only=True):
         reasons: Units per reason of assignment; requests for those without a unit.
         units: Sum over the variants.
         crossed: Units seen in more than one variant; they are in no count.
-        crossed_from: The same by the variant each was first seen in, where the store tells.
+        crossed_from: The same by the variant each was first seen in; {} where another system assigns.
         metrics: The primary metric, then the secondary ones. guardrails: those that forbid.
         dropped: Events lost before they were logged, by type and variant, where the caller knows.
         ramps: (moment, share of units that took part) of each change in the phase, where the caller knows.

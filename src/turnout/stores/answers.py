@@ -87,7 +87,8 @@ class Answers(abc.ABC):
             else:
                 crossed += count
         reasons = dict(map(tuple, self._rows(queries.REASONS, experiment=experiment, phase=phase)))
-        return base.Exposed(units=units, crossed=crossed, reasons=reasons)
+        crossed_from = self._rows(queries.CROSSED_FROM, experiment=experiment, phase=phase) if crossed else ()
+        return base.Exposed(units=units, crossed=crossed, reasons=reasons, crossed_from=dict(map(tuple, crossed_from)))
 
     def unit_sums(self, query: base.UnitQuery) -> list[base.UnitSums]:
         """See `base.EventStore.unit_sums`."""

@@ -71,11 +71,13 @@ class Exposed(Struct, frozen=True, kw_only=True):
         units: Analysed units per variant.
         crossed: Units that were seen in more than one variant; they are in no count.
         reasons: Units per reason, analysed or not (a unit may stand under several); requests where there is no unit.
+        crossed_from: The crossed units by the variant they were first seen in.
     """
 
     units: Mapping[str, int]
     crossed: int
     reasons: Mapping[str, int]
+    crossed_from: Mapping[str, int] = {}
 
 
 class UnitQuery(Struct, frozen=True, kw_only=True):

@@ -106,6 +106,7 @@ class MemoryStore:
             units=Counter(next(iter(seen)) for seen in variants.values() if len(seen) == 1),
             crossed=sum(len(seen) > 1 for seen in variants.values()),
             reasons=Counter(reason for reason, _ in {(e.reason, e.unit or e.request_id) for e in events}),
+            crossed_from=Counter(_first_variant(events, unit) for unit, seen in variants.items() if len(seen) > 1),
         )
 
     def unit_sums(self, query: base.UnitQuery) -> list[base.UnitSums]:
@@ -412,6 +413,10 @@ def _quantiles(values: Sequence[float], wanted: Sequence[float]) -> dict[float, 
     """The smallest value with rank >= q n; nothing from nothing."""
     ascending = sorted(values)
     return {q: ascending[max(math.ceil(q * len(ascending)), 1) - 1] for q in wanted if ascending}
+
+
+def _first_variant(events: Sequence[Exposure], unit: str) -> str:
+    return min((e.ts, e.variant) for e in events if e.unit == unit and e.reason in base.ANALYSED)[1]
 
 
 def _variants_by_unit(events: Sequence[Exposure]) -> dict[str, set[str]]:

@@ -344,6 +344,18 @@ SELECT first, last, COUNT(*) FROM (
 ) per_unit GROUP BY first, last
 """  # noqa: S608
 
+CROSSED_FROM = f"""
+SELECT first, COUNT(*) FROM (
+  SELECT e.unit, MIN(e.variant) AS first
+  FROM exposures e JOIN (
+    SELECT unit, MIN(ts) AS t0 FROM exposures
+    WHERE experiment = :experiment AND phase = :phase AND {ANALYSED}
+    GROUP BY unit HAVING MIN(variant) <> MAX(variant)
+  ) c ON c.unit = e.unit AND c.t0 = e.ts
+  WHERE e.experiment = :experiment AND e.phase = :phase AND e.{ANALYSED} GROUP BY e.unit
+) per_unit GROUP BY first
+"""  # noqa: S608
+
 SEEN_UNITS = """
 SELECT unit, MAX(attributes) FROM exposures
 WHERE experiment = :experiment AND phase = :phase AND unit <> '' AND unit_type <> 'request_id'
