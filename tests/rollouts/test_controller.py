@@ -371,6 +371,40 @@ def test_other_entries_of_the_overlay_stay_as_they_are() -> None:
     assert progress.rollouts_of(newest.content) == ("next",)
 
 
+BROKEN = ["{[", "[1]", "[" * 5_000, "endpoints: {reply: {pipeline: new}}"]
+
+
+@pytest.mark.parametrize("broken", [*BROKEN, "rollouts: {next: {progress: {phase: 5, state: flying}}}"], ids=range(5))
+def test_a_person_can_command_on_top_of_an_overlay_that_is_broken(broken: str) -> None:
+    made = world.World(world.document())
+    plain = made.content
+    commands.command(made.control, plain, "next", "promote", author="mia", reason="", now=made.now)
+    made.control.propose(broken, after=1, author="x", reason="", at=0.0)
+    commands.command(made.control, plain, "next", "abort", author="mia", reason="", now=made.now)
+    carried = made.content.document.rollouts["next"].progress
+    assert carried is not None
+    assert carried.state == "rolled_back"
+
+
+@pytest.mark.parametrize("broken", BROKEN[:3], ids=range(3))
+def test_the_controller_goes_on_from_the_last_overlay_that_can_be_read(broken: str) -> None:
+    made = world.World(world.document())
+    steering = made.steering()
+    made.run(100, steering)
+    content, standing, newest = made.content, made.standing, made.control.overlay()
+    assert newest is not None
+    made.control.propose(broken, after=newest.number, author="x", reason="", at=0.0)
+    assert commands.standing(made.control, content, "next") == standing
+    made.failing = lambda side, _: 0.5 if side == "new" else 0.0
+    for _ in range(30):
+        made.now += 10
+        steering.act(content, content.revision)
+    assert commands.standing(made.control, content, "next").since >= standing.since
+    written = made.control.overlay()
+    assert written is not None
+    assert written.number > newest.number + 1
+
+
 def test_it_says_when_the_next_look_is_due() -> None:
     made = world.World(world.document(world.QUICK + ", look: 30s"))
     steering = made.steering()

@@ -39,11 +39,20 @@ def test_everything_else_in_the_overlay_stays() -> None:
     assert progress.write(progress.write("", "next", progress.Progress(phase="p")), "next", None) == ""
 
 
+def test_what_no_overlay_may_hold_is_not_carried_along() -> None:
+    text = "{endpoints: {reply: {pipeline: new}}, rollouts: {other: {to: {pipeline: p}}, third: 3}, experiments: [1]}"
+    kept = progress.write(text, "next", progress.Progress(phase="p"))
+    assert kept == progress.write("", "next", progress.Progress(phase="p"))
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[1, 2]", "the overlay is no mapping"),
-        ("a: {", "neither YAML nor JSON"),
+        ("[1, 2]", "the overlay cannot be read: the document is a list"),
+        ("a: {", "the overlay cannot be read: not YAML"),
+        ("[" * 5_000, "nested too deep"),
+        ("a: \0", "0x00"),
+        ("a0: &a0 1\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 30)), "cannot be read"),
         ("rollouts: {next: {progress: {phase: p, state: flying}}}", "progress of rollout 'next' cannot be read"),
     ],
 )

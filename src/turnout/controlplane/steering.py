@@ -187,6 +187,9 @@ class _Control(_Reached):
     def overlay(self) -> control.Overlay | None:
         return self._ask(lambda store: store.overlay())
 
+    def overlays(self, limit: int) -> list[control.Overlay]:
+        return self._ask(lambda store: store.overlays(limit))
+
     def propose(self, content: str, *, after: int, author: str, reason: str, at: float) -> control.Overlay:
         return self._ask(lambda store: store.propose(content, after=after, author=author, reason=reason, at=at))
 

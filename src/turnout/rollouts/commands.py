@@ -3,7 +3,9 @@
 Called by `turnout rollout`. The control store is passed in.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
+
+from msgspec import structs
 
 from turnout.errors import NotFoundError, StoreError, did_you_mean
 from turnout.experiments import phases
@@ -11,12 +13,18 @@ from turnout.rollouts import progress, records, states
 from turnout.spec import snapshot
 from turnout.stores import control
 
+KEPT: Final = 100
+"""How far back the newest overlay that can be read is looked for."""
+
 
 class Control(Protocol):
     """What is read and written of a control store."""
 
     def overlay(self) -> control.Overlay | None:
         """The newest one."""
+
+    def overlays(self, limit: int) -> list[control.Overlay]:
+        """The newest ones, newest first."""
 
     def propose(self, content: str, *, after: int, author: str, reason: str, at: float) -> control.Overlay:
         """The next one, on top of number `after`."""
@@ -31,15 +39,27 @@ class Control(Protocol):
         """Append a record."""
 
 
+def newest(store: Control) -> control.Overlay | None:
+    """The newest overlay; where it cannot be read, with the content of the newest one that can.
+
+    That is what servers serve, since they refuse the other. None when none was ever written.
+    """
+    found = store.overlay()
+    if found is None or progress.readable(found.content):
+        return found
+    contents = [each.content for each in store.overlays(KEPT) if progress.readable(each.content)]
+    return structs.replace(found, content=contents[0] if contents else "")
+
+
 def standing(store: Control, content: snapshot.Snapshot, name: str) -> progress.Progress:
     """Where a rollout stands by the newest overlay.
 
     Raises:
         NotFoundError: The document has no such rollout.
     """
-    newest = store.overlay()
+    found = newest(store)
     phase = _phase(content, name)
-    return progress.read(newest.content if newest else "", name, phase) or progress.Progress(phase=phase)
+    return progress.read(found.content if found else "", name, phase) or progress.Progress(phase=phase)
 
 
 def command(  # noqa: PLR0913  # a person's command has so many parts
@@ -63,9 +83,9 @@ def command(  # noqa: PLR0913  # a person's command has so many parts
     phase = _phase(content, name)
     spec = content.document.rollouts[name]
     for _ in range(attempts):
-        newest = store.overlay()
-        number, text = (newest.number, newest.content) if newest else (0, "")
-        now_at = progress.read(text, name, phase) or progress.Progress(phase=phase)
+        found = newest(store)
+        number, text = (found.number, found.content) if found else (0, "")
+        now_at = _standing_or_new(text, name, phase)
         move = states.by_hand(now_at, asked, spec, now=now, author=author, reason=reason)
         try:
             overlay = store.propose(
@@ -79,6 +99,14 @@ def command(  # noqa: PLR0913  # a person's command has so many parts
     raise StoreError(
         f"the overlay was written by others {attempts} times in a row.", hint="Try again.", retry_after_s=1.0
     )
+
+
+def _standing_or_new(text: str, name: str, phase: str) -> progress.Progress:
+    """Where a rollout stands; as if it had not begun where that cannot be read, so that a person can put it right."""
+    try:
+        return progress.read(text, name, phase) or progress.Progress(phase=phase)
+    except StoreError:
+        return progress.Progress(phase=phase)
 
 
 def told(name: str, move: states.Move) -> str:

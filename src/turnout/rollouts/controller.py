@@ -87,7 +87,7 @@ class Controller:
         """
         now = self._clock()
         rollouts = content.document.rollouts
-        newest = self._control.overlay()
+        newest = commands.newest(self._control)
         if not rollouts and not (newest and progress.rollouts_of(newest.content)):
             return []
         if not self._holds(now):
@@ -120,7 +120,7 @@ class Controller:
     def _look(self, name: str, phase: str, content: snapshot.Snapshot, everywhere: str) -> list[Turn]:
         """Look at one rollout; nothing when it has ended, or was written by somebody else meanwhile."""
         now, spec = self._clock(), content.document.rollouts[name]
-        newest = self._control.overlay()
+        newest = commands.newest(self._control)
         text = newest.content if newest else ""
         now_at = progress.read(text, name, phase) or progress.Progress(phase=phase)
         self._due[name, phase] = now + spec.look_s

@@ -13,11 +13,13 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-import yaml
 from msgspec import Struct
 
 from turnout.errors import StoreError
-from turnout.spec import traffic
+from turnout.spec import parsing, stages, traffic, tree
+
+SECTIONS = ("experiments", "rollouts")
+"""What an overlay may have; with anything else in it, it would be refused as a whole."""
 
 NOTE_CHARACTERS = 1000
 """A note is cut to so many; the document allows 1,024."""
@@ -75,7 +77,7 @@ def read(content: str, rollout: str, phase: str) -> Progress | None:
     """A rollout's progress in an overlay; None when there is none, or only of another phase.
 
     Raises:
-        StoreError: The overlay is no mapping, or the entry has not the keys of a progress.
+        StoreError: The overlay cannot be read, or the entry has not the keys of a progress.
     """
     entry = _part(_part(_tree(content), "rollouts"), rollout).get("progress")
     if entry is None:
@@ -90,23 +92,31 @@ def read(content: str, rollout: str, phase: str) -> Progress | None:
     return found if found.phase == phase else None
 
 
+def readable(content: str) -> bool:
+    """Whether an overlay can be read at all; its entries may still be wrong."""
+    return not content.strip() or not parsing.parse(stages.OVERLAY, content)[1]
+
+
 def write(content: str, rollout: str, progress: Progress | None) -> str:
-    """The overlay with one rollout's progress replaced; None takes the entry out. Everything else stays.
+    """The overlay with one rollout's progress replaced; None takes the entry out.
+
+    Everything else that an overlay may hold stays; what would have it refused goes.
 
     Raises:
-        StoreError: The overlay is no mapping.
+        StoreError: The overlay cannot be read.
     """
-    tree = dict(_tree(content))
-    rollouts = dict(_part(tree, "rollouts"))
+    whole = {key: part for key, part in _tree(content).items() if key in SECTIONS and isinstance(part, dict)}
+    others = {name: _part(whole["rollouts"], name) for name in _part(whole, "rollouts")}
+    rollouts = {name: {"progress": part["progress"]} for name, part in others.items() if "progress" in part}
     rollouts.pop(rollout, None)
     if progress is not None:
         entry = msgspec.to_builtins(progress)
         entry["share"] = _decimal(progress.share)
         rollouts[rollout] = {"progress": entry}
-    tree.pop("rollouts", None)
+    whole.pop("rollouts", None)
     if rollouts:
-        tree["rollouts"] = rollouts
-    return json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False) + "\n" if tree else ""
+        whole["rollouts"] = rollouts
+    return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False) + "\n" if whole else ""
 
 
 def rollouts_of(content: str) -> tuple[str, ...]:
@@ -120,15 +130,13 @@ def _decimal(share: float) -> float | str:
 
 
 def _tree(content: str) -> Mapping[str, Any]:
-    try:
-        found = yaml.safe_load(content) if content.strip() else {}
-    except yaml.YAMLError as error:
-        raise StoreError("the overlay is neither YAML nor JSON.") from error
-    if not isinstance(found, dict):
-        raise StoreError("the overlay is no mapping.", hint="Its keys are experiments and rollouts.")
+    root, errors = parsing.parse(stages.OVERLAY, content)
+    if errors:
+        raise StoreError(f"the overlay cannot be read: {errors[0].message}")
+    found: Mapping[str, Any] = tree.plain(root)
     return found
 
 
-def _part(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = tree.get(key)
+def _part(whole: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = whole.get(key)
     return found if isinstance(found, dict) else {}
