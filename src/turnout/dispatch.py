@@ -7,7 +7,7 @@ event log and the pipeline runner, in this order. Reads top to bottom.
 import time
 
 from turnout import wire
-from turnout.assembly import assembly, endpoint, visit
+from turnout.assembly import assembly, endpoint, reading, visit
 from turnout.errors import DeadlineError, ModelError, OverloadError, StepError, UnavailableError
 from turnout.pipelines import runner
 
@@ -18,7 +18,7 @@ RECOVERABLE = (DeadlineError, ModelError, OverloadError, StepError, UnavailableE
 """Failures that another variant may not share; a request that does not fit fails everywhere."""
 
 
-async def dispatch(current: assembly.Assembly, request: endpoint.Incoming, journal: visit.Journal) -> visit.Answer:
+async def dispatch(current: assembly.Assembly, request: reading.Incoming, journal: visit.Journal) -> visit.Answer:
     """Answer one request on one assembly.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from turnout import telemetry
-from turnout.assembly import endpoint
+from turnout.assembly import reading
 from turnout.errors import DocumentError, UnavailableError
 from turnout.gateway import home
 
@@ -74,7 +74,7 @@ async def apply(served: home.Home, generation: int, word: str) -> None:
 
 
 async def said(served: home.Home) -> Any:
-    incoming = endpoint.Incoming("say", b"{}", served.new_id(), asyncio.get_running_loop().time(), 0.0)
+    incoming = reading.Incoming("say", b"{}", served.new_id(), asyncio.get_running_loop().time(), 0.0)
     answer = await served.dispatch(incoming)
     return answer.body
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from turnout.assembly import endpoint
+from turnout.assembly import reading
 from turnout.errors import DocumentError
 from turnout.experiments import assignment, overrides
 
@@ -155,9 +155,9 @@ def test_the_endpoint_agrees_with_the_pure_assignment_for_five_thousand_units(se
     asyncio.run(scenario())
 
 
-def incoming(unit: str) -> endpoint.Incoming:
+def incoming(unit: str) -> reading.Incoming:
     body = json.dumps(question(unit)).encode()
-    return endpoint.Incoming("ask", body, id="0" * 32, received=0.0, ts=0.0)
+    return reading.Incoming("ask", body, id="0" * 32, received=0.0, ts=0.0)
 
 
 def test_targeting_reads_the_declared_attributes_of_body_and_header(serve: Any) -> None:

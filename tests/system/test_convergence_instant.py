@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from turnout import telemetry
-from turnout.assembly import endpoint
+from turnout.assembly import reading
 from turnout.gateway import home
 from turnout.supervisor import swap
 from turnout.transport import control
@@ -67,7 +67,7 @@ class LateWorker:
 
 async def answer(served: home.Home) -> str:
     """One request; the revision that answered it."""
-    request = endpoint.Incoming(
+    request = reading.Incoming(
         "say", b"{}", id=served.new_id(), received=time.monotonic(), ts=time.time(), header=lambda _: None
     )
     told = await served.dispatch(request)

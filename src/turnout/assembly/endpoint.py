@@ -18,8 +18,6 @@ from turnout.experiments import allocations, assignment, overrides
 from turnout.pipelines import binding, shadow
 from turnout.spec import traffic
 
-Incoming = reading.Incoming
-
 _CLAIM = {
     assignment.Reason.OVERRIDE: 0,
     assignment.Reason.WINNER: 2,
@@ -77,7 +75,7 @@ class Split:
 
     def assign(
         self,
-        request: Incoming,
+        request: reading.Incoming,
         unit: str | None,
         attributes: Mapping[str, Any] | None,
         override: overrides.Override | None,
@@ -210,7 +208,7 @@ class Endpoint:
         """All experiments and rollouts on it."""
         return [split for group in self.groups for split in group]
 
-    def choose(self, request: Incoming) -> Choice:
+    def choose(self, request: reading.Incoming) -> Choice:
         """The route of this request, and why.
 
         Raises:
@@ -236,7 +234,7 @@ class Endpoint:
         picks = tuple([(other.name, chosen.variant) for other, chosen in also])
         return Choice(route.laid[picks], assigned.unit, assigned, also, attributes)
 
-    def _override(self, request: Incoming) -> overrides.Override | None:
+    def _override(self, request: reading.Incoming) -> overrides.Override | None:
         signed = request.header(overrides.HEADER)
         if signed is None:
             return None
@@ -262,7 +260,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
 def _claimed(
     group: tuple[Split, ...],
-    request: Incoming,
+    request: reading.Incoming,
     unit: str | None,
     attributes: Mapping[str, Any] | None,
     override: overrides.Override | None,

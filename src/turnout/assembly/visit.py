@@ -15,6 +15,7 @@ import msgspec
 from turnout import wire
 from turnout.assembly import assembly as assemblies
 from turnout.assembly import endpoint as endpoints
+from turnout.assembly import reading
 from turnout.errors import TurnoutError
 from turnout.eventlog import log, memory
 from turnout.events import Comparison, Exposure, Prediction
@@ -48,7 +49,7 @@ class Journal:
         self.worker = worker
         self.new_id = new_id
 
-    def open(self, current: assemblies.Assembly, chosen: endpoints.Endpoint, request: endpoints.Incoming) -> "Visit":
+    def open(self, current: assemblies.Assembly, chosen: endpoints.Endpoint, request: reading.Incoming) -> "Visit":
         """Begin the record of one request; it counts as in flight until finished."""
         current.enter()
         return Visit(self, current, chosen, request, chosen.nothing, chosen.control)
@@ -67,7 +68,7 @@ class Visit(msgspec.Struct, gc=False):
     journal: Journal
     assembly: assemblies.Assembly
     endpoint: endpoints.Endpoint
-    request: endpoints.Incoming
+    request: reading.Incoming
     choice: endpoints.Choice
     served: endpoints.Route
     call: wire.Call | None = None

@@ -115,10 +115,10 @@ def _metric(out: console.Console, report: tables.Report, metric: tables.MetricTa
         ]
         if complete:
             cells.append(fixed(compared, metric))
-        rows.append([*cells, _reading(compared, metric)])
+        rows.append([*cells, _reading(compared)])
     screen.show_table(out, title(metric), heads, rows)
     for compared in metric.comparisons:
-        for line in _beside(report, metric, compared):
+        for line in _beside(metric, compared):
             out.print(f"  {line}", style="dim")
 
 
@@ -149,7 +149,7 @@ def fixed(compared: tables.Comparison | None, metric: tables.MetricTable) -> str
     return wording.between(compared.fixed.interval.low, compared.fixed.interval.high, metric.scale)
 
 
-def _beside(report: tables.Report, metric: tables.MetricTable, compared: tables.Comparison) -> Iterator[str]:
+def _beside(metric: tables.MetricTable, compared: tables.Comparison) -> Iterator[str]:
     if compared.adjustment is not None:
         made = compared.adjustment
         without = wording.change(made.estimate, metric.scale)
@@ -174,7 +174,7 @@ def out_of(compared: tables.Comparison) -> str:
     return "".join(SPARKS[round((value - low) / (high - low) * (len(SPARKS) - 1))] for value in values)
 
 
-def _reading(compared: tables.Comparison | None, metric: tables.MetricTable) -> object:
+def _reading(compared: tables.Comparison | None) -> object:
     if compared is None:
         return None
     style = {True: "green", False: "red", None: ""}[compared.better]

@@ -139,6 +139,7 @@ class Allocation:
 
     __slots__ = (
         "_candidates",
+        "_chances",
         "_fixed",
         "_missing",
         "_overrides",
@@ -191,6 +192,8 @@ class Allocation:
         if gates.hash != V1:  # there, variants stand in the document's order
             parts = growthbook.ranges([float(weight) for weight in shares.values()], ramp_ppm / MILLION)
             self.ranges = dict(zip(shares, parts, strict=True))
+        covered = sum(end - start for start, end in self.ranges.values())
+        self._chances = {name: (end - start) / covered for name, (start, end) in self.ranges.items() if covered}
         self._plain = gates.plain
 
     def _check(self, gates: "Gates") -> None:
@@ -340,13 +343,10 @@ def _outside(unit: str, unit_type: str, allocation: Allocation, attributes: Mapp
 
 def _drawn(unit: str, unit_type: str, allocation: Allocation) -> Assignment:
     """Ramp and split as a GrowthBook SDK does them: one number for both."""
-    ranges = allocation.ranges
-    name = growthbook.choose(growthbook.number(allocation.gates.hash, allocation.seed, unit), ranges)
+    name = growthbook.choose(growthbook.number(allocation.gates.hash, allocation.seed, unit), allocation.ranges)
     if name is None:
         return _answer(allocation.control, Reason.NOT_IN_RAMP, unit, unit_type, allocation)
-    start, end = ranges[name]
-    share = (end - start) / sum(last - first for first, last in ranges.values())
-    return _answer(name, Reason.SPLIT, unit, unit_type, allocation, propensity=share)
+    return _answer(name, Reason.SPLIT, unit, unit_type, allocation, propensity=allocation._chances[name])
 
 
 def _answer(

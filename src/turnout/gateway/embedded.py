@@ -22,7 +22,7 @@ from typing import Any, Self
 import msgspec
 
 from turnout import telemetry
-from turnout.assembly import endpoint
+from turnout.assembly import reading
 from turnout.errors import DocumentError, TurnoutError
 from turnout.gateway import home
 from turnout.sources import catalog
@@ -99,7 +99,7 @@ class Embedded:
             TurnoutError: Whatever `dispatch` raises.
         """
         lower = {key.lower().encode(): value.encode() for key, value in (headers or {}).items()}
-        incoming = endpoint.Incoming(
+        incoming = reading.Incoming(
             name,
             body if isinstance(body, bytes) else msgspec.json.encode(body),
             id=self.home.new_id(),

@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from turnout import dispatch, telemetry
-from turnout.assembly import assembly, building, code, endpoint, pool, visit
+from turnout.assembly import assembly, building, code, pool, reading, visit
 from turnout.errors import DocumentError, SpecError, UnavailableError
 from turnout.eventlog import ids, log, memory
 from turnout.events import Outcome
@@ -239,7 +239,7 @@ class Home:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    def dispatch(self, request: endpoint.Incoming) -> Coroutine[Any, Any, visit.Answer]:
+    def dispatch(self, request: reading.Incoming) -> Coroutine[Any, Any, visit.Answer]:
         """Answer one request on the assembly in force; see `dispatch.dispatch` for what it raises."""
         current = self.current
         if current is None:

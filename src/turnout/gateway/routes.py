@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from turnout import telemetry
-from turnout.assembly import endpoint, visit
+from turnout.assembly import reading, visit
 from turnout.errors import InputError, NotFoundError, TurnoutError, UnavailableError
 from turnout.gateway import home, ofrep, openapi, problems
 from turnout.spec import units
@@ -80,7 +80,7 @@ class Routes:
     async def _predict(self, request: http.Request, name: str) -> http.Response:
         request_id = self._home.new_id()
         try:
-            incoming = endpoint.Incoming(
+            incoming = reading.Incoming(
                 name,
                 request.body,
                 request_id,

@@ -228,7 +228,7 @@ class _Reader:
         ]
         return msgspec.structs.replace(
             made,
-            metrics=adjusted([each for each in found if each.role != "guardrail"], terms),
+            metrics=adjusted([each for each in found if each.role != "guardrail"]),
             guardrails=tuple(each for each in found if each.role == "guardrail"),
         )
 
@@ -329,7 +329,7 @@ class _Reader:
         return sorted(known, key=lambda name: name != self.spec.control) + rest
 
 
-def adjusted(found: Sequence[tables.MetricTable], terms: comparing.Terms) -> tuple[tables.MetricTable, ...]:
+def adjusted(found: Sequence[tables.MetricTable]) -> tuple[tables.MetricTable, ...]:
     """The tables with p-values adjusted for several comparisons: Holm over the variants of the primary metric,
     Benjamini-Hochberg over all secondary ones."""
     made = {metric.name: metric for metric in found}
