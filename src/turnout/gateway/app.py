@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from turnout import telemetry
-from turnout.assembly import building
+from turnout.assembly import describing
 from turnout.errors import DocumentError, UnavailableError
 from turnout.gateway import home, routes
 from turnout.transport import control, http, loop, server
@@ -135,7 +135,7 @@ class Worker:
             revision=built.revision,
             build=built.build,
             built_s=time.monotonic() - started,
-            summary=building.summary(built) | {"digests": dict(built.snapshot.digests)},
+            summary=describing.summary(built) | {"digests": dict(built.snapshot.digests)},
         )
 
     async def _commit(self, message: control.Commit) -> control.Committed:

@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from turnout import dispatch, telemetry
-from turnout.assembly import assembly, building, code, pool, reading, visit
+from turnout.assembly import assembly, building, code, describing, pool, reading, visit
 from turnout.errors import DocumentError, SpecError, UnavailableError
 from turnout.eventlog import ids, log, memory
 from turnout.events import Outcome
@@ -285,6 +285,6 @@ class Home:
         }
         if current is not None:
             base["models"] = {alias: host.stats() for alias, host in sorted(current.hosts.items())}
-            base["endpoints"] = {name: building.describe(each) for name, each in sorted(current.endpoints.items())}
+            base["endpoints"] = {name: describing.describe(each) for name, each in sorted(current.endpoints.items())}
             base["warnings"] = control.problems(*current.warnings)
         return base
