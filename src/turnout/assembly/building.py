@@ -1,7 +1,8 @@
 """From a Snapshot to an Assembly: import code, load and warm models, bind pipelines, check contracts.
 
 All errors of a document come out together, each under its key path; on any error nothing
-that was loaded for it stays loaded. Called by the gateway's Home and by `turnout check`.
+that was loaded for it stays loaded. Called by the gateway's Home, `turnout check`
+and `turnout diff`.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Imports the user's code, once per process, and knows its digest: the *build*.
 
 A document change never re-imports loaded code; new code needs a new process, which is
-what `turnout reload` gives. Called by `assembly/building.py` only.
+what `turnout reload` gives. One for each process, handed to `building` by whoever builds.
 """
 
 import hashlib

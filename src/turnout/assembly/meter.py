@@ -1,6 +1,6 @@
 """What one route counts (requests by status, latency, steps) and one experiment (assignments, exposures).
 
-`building` makes them with their labels filled in, so that counting on the request path is an
+`routing` makes them with their labels filled in, so that counting on the request path is an
 addition and no look-up of label sets. `visit` calls them.
 """
 

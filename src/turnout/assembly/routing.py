@@ -12,12 +12,10 @@ from msgspec import Struct
 from turnout import telemetry
 from turnout.assembly import binder, circuit, doubts, endpoint, meter, reading, refusals, variants
 from turnout.errors import SpecError
-from turnout.experiments import allocations, phases
+from turnout.experiments import allocations, assignment, phases
 from turnout.expressions import catalog
 from turnout.pipelines import binding, contracts, shadow
 from turnout.spec import document, snapshot, traffic
-
-ATTRIBUTE = "attribute:"
 
 
 class Tools(Struct, frozen=True, kw_only=True):
@@ -135,8 +133,8 @@ class Routing:
             targeting=tools.conditions.get(name),
         )
         stand_in = None
-        if spec.on_missing_unit.startswith(ATTRIBUTE):
-            attribute = spec.on_missing_unit.removeprefix(ATTRIBUTE)
+        if spec.on_missing_unit.startswith(assignment.ATTRIBUTE):
+            attribute = spec.on_missing_unit.removeprefix(assignment.ATTRIBUTE)
             stand_in = attribute, reading.UnitReader(self._spec.attributes.get(attribute, attribute))
         return endpoint.Split(allocation, tally, header=spec.header, stand_in=stand_in)
 

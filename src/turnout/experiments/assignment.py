@@ -32,6 +32,8 @@ MILLION: Final = hashing.MILLION
 SUB_BUCKETS: Final = 100
 NO_SUB_BUCKET: Final = -1
 V1: Final = "v1"
+ATTRIBUTE: Final = "attribute:"
+"""Begins an `on_missing_unit` that names an attribute."""
 
 MissingUnit = Literal["control", "request"] | str
 """What stands in for an absent unit: "control" (nothing), "request" (the request id), "attribute:<name>"."""
@@ -415,8 +417,8 @@ def _unit_or_stand_in(
     missing = allocation._missing
     if missing == "request":
         return request_id, "request_id"
-    if missing.startswith("attribute:"):
-        name = missing.removeprefix("attribute:")
+    if missing.startswith(ATTRIBUTE):
+        name = missing.removeprefix(ATTRIBUTE)
         return unit_text((attributes or {}).get(name)), name
     return "", allocation.unit_type
 

@@ -1,6 +1,6 @@
 """The targeting conditions of a document, compiled.
 
-Called by `assembly/building`, `assembly/admission` and `reports/explain.py`.
+Called by `assembly/building` and `assembly/admission`.
 """
 
 from collections.abc import Mapping

@@ -23,7 +23,6 @@ from turnout.transport import http
 
 FLAGS: Final = "/ofrep/v1/evaluate/flags"
 PARAMS: Final = ".params"
-ATTRIBUTE: Final = "attribute:"
 
 REASONS: Final[Mapping[str, str]] = {
     assignment.Reason.SPLIT: "SPLIT",
@@ -221,7 +220,7 @@ def _flag(current: assembly.Assembly, each: endpoint.Endpoint, split: endpoint.S
 def _reads(allocation: assignment.Allocation) -> tuple[str, ...]:
     """What targeting looks at, and what may stand in for the unit."""
     gates = allocation.gates
-    stand_in = gates.on_missing_unit.removeprefix(ATTRIBUTE)
+    stand_in = gates.on_missing_unit.removeprefix(assignment.ATTRIBUTE)
     names = () if stand_in == gates.on_missing_unit else (stand_in,)
     return names if gates.targeting is None else (*gates.targeting.names, *names)
 

@@ -137,7 +137,7 @@ def _allocation(admitted: snapshot.Snapshot, name: str, spec: Spec) -> assignmen
 
 def _declared(spec: document.ExperimentSpec, endpoint: document.EndpointSpec, attributes: Mapping[str, object]) -> None:
     """Refuse an attribute that nothing would look at: its value would seem to make no difference."""
-    known = {*endpoint.attributes, spec.on_missing_unit.removeprefix("attribute:")} - {"control", "request"}
+    known = {*endpoint.attributes, spec.on_missing_unit.removeprefix(assignment.ATTRIBUTE)} - {"control", "request"}
     for name in attributes:
         if name not in known:
             hint = did_you_mean(name, known, f"There are {', '.join(sorted(known)) or 'none'}.")

@@ -7,7 +7,7 @@ the rollout's alpha divided by the number of readings, over the whole rollout an
 A request is a sample of its own only where the request is the unit; else the variance is that between the 100
 sub-buckets that units fall into.
 
-Called by `controller`. Source: docs/rollouts.md, "What a look computes".
+Called by `sight`. Source: docs/rollouts.md, "What a look computes".
 """
 
 import math

@@ -2,7 +2,7 @@
 
 All of them take broken documents: what has a wrong shape is not there.
 
-Called by `checks`, `metric_checks` and `traffic_checks`.
+Called by `checks` and the modules that it is made of.
 """
 
 from collections.abc import Iterator

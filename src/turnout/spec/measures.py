@@ -1,6 +1,6 @@
 """What success and harm mean: metrics, guardrails, and the plan an experiment is judged by.
 
-Part of the document's classes; `checks` says which keys belong to which kind of metric.
+Part of the document's classes; `metric_checks` says which keys belong to which kind of metric.
 """
 
 from collections.abc import Collection

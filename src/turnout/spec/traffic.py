@@ -1,6 +1,6 @@
 """What sends requests elsewhere beside experiments' variants: layers, holdouts, rollouts, shadows.
 
-Part of the document's classes; `checks` says how they fit together on one endpoint.
+Part of the document's classes; `traffic_checks` says how they fit together on one endpoint.
 """
 
 from typing import Annotated, Any, Literal, TypeAlias
