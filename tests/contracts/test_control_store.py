@@ -1,6 +1,7 @@
 """What every store of the fleet's state promises, in memory, on SQLite and on PostgreSQL."""
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -208,6 +209,13 @@ def test_of_two_that_write_an_overlay_at_once_one_wins(url: str) -> None:
         store.close()
 
 
+def test_a_lease_from_a_clock_that_was_wrong_holds_up_nobody(store: control.ControlStore) -> None:
+    assert store.lease("rollouts", "one", until=15.0 + control.GONE_S, now=0.0)
+    assert not store.lease("rollouts", "two", until=15.0, now=0.0)
+    assert store.lease("rollouts", "one", until=1e9, now=1e9 - 15)
+    assert store.lease("rollouts", "two", until=16.0, now=1.0)
+
+
 def test_a_lease_has_one_holder_until_it_runs_out(store: control.ControlStore) -> None:
     assert store.lease("rollouts", "one", until=10.0, now=0.0)
     assert not store.lease("rollouts", "two", until=20.0, now=9.9)
@@ -253,6 +261,19 @@ def test_a_store_whose_file_is_deleted_says_so(sqlite_template: Path, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("broken", ["{bad", "[1]", "[" * 5_000], ids=range(3))
+def test_a_row_that_somebody_else_changed_is_named(sqlite_template: Path, tmp_path: Path, broken: str) -> None:
+    shutil.copy(sqlite_template, tmp_path / "events.db")
+    store = catalog.open_control(f"sqlite:///{tmp_path / 'events.db'}")
+    store.record(record("r1"), after=None)
+    with sqlite3.connect(tmp_path / "events.db") as database:
+        database.execute("UPDATE revisions SET document = ?", (broken,))
+    database.close()
+    with pytest.raises(StoreError, match="RevisionRecord 1 in the store cannot be read"):
+        store.history(10)
+    store.close()
+
+
 def test_two_programs_may_make_a_new_sqlite_file_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'events.db'}"
     programs = [

@@ -284,6 +284,20 @@ def test_every_look_leaves_a_record_with_its_numbers() -> None:
     assert len(made.records) == 6
 
 
+def test_records_that_are_broken_neither_hide_the_others_nor_stop_the_controller() -> None:
+    made = world.World(world.document())
+    steering = made.steering()
+    made.run(60, steering)
+    known = len(made.records)
+    for kind in ("look", "failure"):
+        for payload in ("{bad", "[]", "[" * 5_000):
+            look = control.Look(rollout="next", phase=made.phase, at=made.now, kind=kind, payload=payload)
+            made.control.add_look(look)
+    assert len(made.records) == known
+    made.run(60, steering)
+    assert len(made.records) > known
+
+
 def test_a_rollout_that_has_ended_is_not_looked_at() -> None:
     made = world.World(world.document())
     steering = made.steering()

@@ -162,7 +162,7 @@ def test_a_server_without_the_lease_tells_its_failures_and_decides_nothing(play:
         await duty.run()
         content = server.put_in_force()
         server.now += 100
-        assert server.store.lease("rollouts", "another", server.now + 1_000, server.now)
+        assert server.store.lease("rollouts", "another", server.now + 15, server.now)
         server.circuits = {"next": {"open": True, "cause": "it failed"}}
         await duty.run()
         assert standing(server, content).state == "ramping"

@@ -40,7 +40,8 @@ class Presence:
 
         def exchange(store: control.ControlStore) -> list[control.Replica]:
             store.announce(own, forget_before=now - FORGET_S)
-            return store.replicas(since=now - control.GONE_S)
+            seen = store.replicas(since=now - control.GONE_S)
+            return [one for one in seen if one.seen <= now + control.GONE_S]  # else written by a clock that was wrong
 
         context.replicas = tuple(await context.control.call(exchange))
         context.seen_at = now

@@ -3,14 +3,16 @@
 Kept by the control store as JSON, read by `turnout rollout looks` and by the controller itself.
 """
 
+import logging
 from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
 
-from turnout.errors import StoreError
 from turnout.rollouts import evidence, progress, states
 from turnout.stores import control
+
+logger = logging.getLogger("turnout.rollouts")
 
 LOOK = "look"
 MOVE = "move"
@@ -85,16 +87,14 @@ def look_of(record: Record, *, rollout: str, phase: str, at: float, kind: str) -
 
 
 def read(found: Iterable[control.Look]) -> list[Dated]:
-    """From the store.
-
-    Raises:
-        StoreError: A record is not one of ours.
-    """
-    return [Dated(at=each.at, kind=each.kind, number=each.number, record=_record(each)) for each in found]
+    """From the store. What is none of ours is left out: nobody decides by it."""
+    pairs = ((each, _record(each)) for each in found)
+    return [Dated(at=each.at, kind=each.kind, number=each.number, record=record) for each, record in pairs if record]
 
 
-def _record(look: control.Look) -> Record:
+def _record(look: control.Look) -> Record | None:
     try:
         return msgspec.json.decode(look.payload, type=Record)
-    except msgspec.MsgspecError as error:
-        raise StoreError(f"look {look.number} of rollout {look.rollout!r} cannot be read: {error}.") from error
+    except (msgspec.MsgspecError, RecursionError) as error:
+        logger.debug("look %d of rollout %r cannot be read: %s", look.number, look.rollout, error)
+        return None

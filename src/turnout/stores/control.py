@@ -33,6 +33,15 @@ def superseded(after: int, newest: int) -> StoreConflictError:
     return StoreConflictError(text, hint="Look at the newest one and decide again.", retry_after_s=0.0)
 
 
+def lasts(held: float, *, now: float, asked: float) -> bool:
+    """Whether somebody else's lease until `held` is to be respected by one who asks for one until `asked`.
+
+    One that lasts much longer than anybody may ask for was written by a clock that was wrong; nobody is to
+    wait until that time has come.
+    """
+    return now < held <= asked + GONE_S
+
+
 class Replica(Struct, frozen=True, kw_only=True):
     """One server of the fleet, as it announces itself.
 
@@ -201,7 +210,8 @@ class ControlStore(Protocol):
     def lease(self, name: str, holder: str, until: float, now: float) -> bool:
         """Take or extend a lease; whether `holder` has it until `until` (epoch seconds).
 
-        It is taken when nobody has it, when it has run out at `now`, or when `holder` has it already.
+        It is taken when nobody has it, when it has run out at `now`, when `holder` has it already, or when it lasts
+        longer than clocks of one fleet allow (`lasts`).
         """
 
     def looks(self, rollout: str, phase: str, limit: int = 10_000) -> list[Look]:

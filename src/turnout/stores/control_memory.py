@@ -83,7 +83,7 @@ class MemoryControlStore:
         """See `control.ControlStore.lease`."""
         self._writable()
         owner, end = self._leases.get(name, ("", 0.0))
-        if owner != holder and owner and end > now:
+        if owner != holder and owner and control.lasts(end, now=now, asked=until):
             return False
         self._leases[name] = (holder, until)
         return True

@@ -118,7 +118,7 @@ class SqlControlStore:
             if held is None:
                 connection.execute(sa.insert(table).values(name=name, holder=holder, until=until))
                 return True
-            if held.holder != holder and held.until > now:
+            if held.holder != holder and control.lasts(held.until, now=now, asked=until):
                 return False
             connection.execute(sa.update(table).where(table.c.name == name).values(holder=holder, until=until))
             return True
@@ -177,7 +177,17 @@ def _row(record: msgspec.Struct, *nested: str) -> dict[str, Any]:
 
 
 def _made(kind: type[T], row: Any, *nested: str) -> T:
+    """A row as a record.
+
+    Raises:
+        StoreError: It is not as we write it.
+    """
     values = {str(name): value for name, value in row.items()}
-    for name in nested:
-        values[name] = msgspec.json.decode(values[name])
-    return msgspec.convert(values, kind)
+    try:
+        for name in nested:
+            values[name] = msgspec.json.decode(values[name])
+        return msgspec.convert(values, kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        which = values.get("number") or values.get("id")
+        told = f"{kind.__name__} {which} in the store cannot be read, somebody else changed it: {error}."
+        raise StoreError(told, hint="Delete that row, or restore it.") from error
