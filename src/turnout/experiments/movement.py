@@ -1,6 +1,6 @@
 """Which units a change of weights moves, from the weights alone.
 
-`turnout diff` shows it (`reports/journeys` calls it for algorithm v1), the tests hold assignment
+`turnout diff` shows it (`changes/journeys` calls it for algorithm v1), the tests hold assignment
 to it, and docs/experiments.md takes its numbers from it. Pure, standard library only. Units move
 between two variants only in the direction in which the ratio of their weights moves.
 
