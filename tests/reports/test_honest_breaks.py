@@ -72,6 +72,14 @@ def test_crossed_units_are_told_by_where_they_came_from() -> None:
     assert honest.state(made, "crossed") == "broken", "few, but all of one side"
 
 
+@pytest.mark.parametrize(("late_days", "state"), [(0.5, ""), (3.0, "warning")])
+def test_outcomes_that_come_later_than_windows_wait_are_told(late_days: float, state: str) -> None:
+    log = exposed(1, 200)
+    for unit, ts, _ in log.units(100, 4):
+        log.outcome(unit, "kept", ts, late_s=late_days * DAY)
+    assert honest.state(last(log), "late-outcomes") == state
+
+
 @pytest.mark.slow
 def test_whole_splits_are_hardly_ever_called_broken() -> None:
     looks = honest.days(1, 9, 1)

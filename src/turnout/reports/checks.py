@@ -206,6 +206,16 @@ def _unmatched(made: tables.Report) -> Iterator[tables.Check]:
             yield _check("unmatched", "warning", text)
 
 
+def _late(made: tables.Report) -> Iterator[tables.Check]:
+    for name, late_s in sorted(made.late_s.items()):
+        text = f"1 % of the outcomes named {name} arrive later than {wording.duration(late_s)}; windows wait for 2 days"
+        yield _check(
+            "late-outcomes",
+            "warning",
+            f"{text} at most. Unless they were imported, units of the last days count too little.",
+        )
+
+
 CHECKS: Final[tuple[Look, ...]] = (
     _sample_ratio,
     _crossed,
@@ -217,6 +227,7 @@ CHECKS: Final[tuple[Look, ...]] = (
     _ramp,
     _changed,
     _unmatched,
+    _late,
     _windows,
     _duration,
     _plan,

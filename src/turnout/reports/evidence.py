@@ -11,15 +11,13 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from turnout.experiments import samples
+from turnout.experiments import estimates, samples
 from turnout.reports import tables, wording
 from turnout.spec import measures
 from turnout.stores import base
 
 MAX_LATENESS_S: Final = 2 * wording.DAY_S
 """Outcomes later than this are not waited for, however late the others were."""
-
-RANK_ALPHA: Final = 0.05
 
 BUCKETS_S: Final = (60.0, 300.0, 900.0, 3_600.0, 10_800.0, 21_600.0, 43_200.0, 86_400.0, 604_800.0)
 MOST_BUCKETS: Final = 60
@@ -55,7 +53,7 @@ class Span(Struct, frozen=True, kw_only=True):
     Attributes:
         now: What happened later is not read.
         bucket_s: Length of the periods.
-        lateness_s: Outcome name to how long its windows stay open beyond their end (`lateness`).
+        lateness_s: Outcome name to how late it arrives (`lateness`); windows stay open so long, within bounds.
     """
 
     experiment: str
@@ -149,15 +147,27 @@ def read(store: Evidence, spec: measures.MetricSpec, span: Span, units: Mapping[
 
 
 def lateness(store: Evidence, specs: Iterable[measures.MetricSpec]) -> dict[str, float]:
-    """How late the outcomes of these metrics arrive, each name asked once: the 99th percentile, within bounds."""
-    names = dict.fromkeys(spec.outcome for spec in specs if spec.outcome is not None)
+    """How late the outcomes of these metrics arrive, each name asked once: the 99th percentile."""
+    names = dict.fromkeys(name for spec in specs for name in (spec.outcome, spec.per) if name is not None)
     late = {name: store.lateness(name) for name in names}
-    return {name: min(found.p99_s, MAX_LATENESS_S) for name, found in late.items() if found is not None}
+    return {name: found.p99_s for name, found in late.items() if found is not None}
+
+
+def too_late(span: Span) -> dict[str, float]:
+    """Outcomes that windows do not wait for, with their lateness in full hours."""
+    hour_s = wording.DAY_S / 24
+    return {name: round(late / hour_s) * hour_s for name, late in span.lateness_s.items() if late > MAX_LATENESS_S}
+
+
+def _late_s(spec: measures.MetricSpec, span: Span) -> float:
+    """How long windows stay open beyond their end; a ratio waits for both of its outcomes."""
+    late = (span.lateness_s.get(name, 0.0) for name in (spec.outcome, spec.per) if name is not None)
+    return min(max(late, default=0.0), MAX_LATENESS_S)
 
 
 def wait_s(spec: measures.MetricSpec, span: Span) -> float:
     """How long after its first exposure a unit's value is known; of signals at once."""
-    return spec.window_s + span.lateness_s.get(spec.outcome, 0.0) if spec.outcome is not None else 0.0
+    return spec.window_s + _late_s(spec, span) if spec.outcome is not None else 0.0
 
 
 def query(spec: measures.MetricSpec, span: Span) -> base.UnitQuery:
@@ -174,7 +184,7 @@ def query(spec: measures.MetricSpec, span: Span) -> base.UnitQuery:
         cap=spec.cap,
         covariate_s=spec.covariate_s,
         as_of=span.now,
-        lateness_s=span.lateness_s.get(spec.outcome, 0.0),
+        lateness_s=_late_s(spec, span),
         bucket_s=span.bucket_s,
     )
 
@@ -254,7 +264,7 @@ def _cells(rows: Iterable[base.SignalSums]) -> samples.Buckets:
 def _from_ranks(
     store: Evidence, spec: measures.MetricSpec, span: Span, units: Mapping[str, Mapping[int, int]]
 ) -> Measured:
-    found = store.signal_ranks(span.experiment, span.phase, spec.quantile or 0.5, RANK_ALPHA, span.now)
+    found = store.signal_ranks(span.experiment, span.phase, spec.quantile or 0.5, estimates.RANK_ALPHA, span.now)
     ranked = {
         name: samples.Ranked(n=ranks.n, low=ranks.low, value=ranks.value, high=ranks.high)
         for name, ranks in found.items()

@@ -198,6 +198,7 @@ class _Reader:
             dropped=dict(known.dropped),
             ramps=past.ramps(versions, found.first_ts, found.last_ts) if found else (),
             changed=past.changed(versions, self.spec, found.first_ts) if found and self.current else (),
+            late_s=evidence.too_late(self.span),
             bucket_s=self.span.bucket_s,
         )
 
@@ -317,7 +318,7 @@ class _Reader:
             names=self._names(()),
             control=self.spec.control,
             alpha=plan.alpha / treatments,
-            guard_alpha=plan.alpha / max(1, guarded),
+            guard_alpha=comparisons.share_of_guardrails(plan.alpha / treatments, guarded),
             tightest_at=plan.tightest_at,
             fixed=plan.horizon == "fixed",
             bucket_s=self.span.bucket_s,

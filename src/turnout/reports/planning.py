@@ -254,7 +254,7 @@ def _terms(spec: document.ExperimentSpec, wish: Wish, log: Log | None) -> "_Term
     )
     return _Terms(
         split=split,
-        guard_alpha=comparisons.share_of_guardrails(alpha, len(spec.metrics.guardrails)),
+        guard_alpha=comparisons.share_of_guardrails(split.alpha, len(spec.metrics.guardrails)),
         wanted_power=wish.power or plan.power,
         curve=_steady(wish.units_per_day) if wish.units_per_day else days(log),
         tightest_at=plan.tightest_at,

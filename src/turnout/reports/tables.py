@@ -385,6 +385,7 @@ class Report(Struct, frozen=True, kw_only=True):
         ramps: (moment, share of units that took part) of each change in the phase, where the caller knows.
         changed: What the plan, the primary metric or a guardrail said when the first unit came, where it says
             something else now: only what was said then confirms.
+        late_s: Outcomes that arrive later than windows wait for, by name: the 99th percentile.
         bucket_s: Length of the periods in `flow`, curves and cohorts.
         hidden: Why effect numbers are left out; "" when they are there.
         verdict: What to do; None only while the report is being made.
@@ -421,6 +422,7 @@ class Report(Struct, frozen=True, kw_only=True):
     ramps: tuple[tuple[float, float], ...] = ()
     changed: tuple[str, ...] = ()
     flow: tuple[Flow, ...] = ()
+    late_s: Mapping[str, float] = {}
     bucket_s: float = 86_400.0
     hidden: str = ""
     verdict: Verdict | None = None
