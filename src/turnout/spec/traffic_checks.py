@@ -9,14 +9,15 @@ Called by `checks`, on the tree, so that a document's other errors come out as w
 from collections.abc import Iterator
 from typing import Final
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from turnout.errors import SpecError
 from turnout.spec import fields, findings, lookup, measures, traffic, tree, units
 from turnout.spec.tree import Node, mapping
 
-_RATIO: Final[TypeAdapter[float]] = TypeAdapter(fields.Ratio)
-_DURATION: Final[TypeAdapter[float]] = TypeAdapter(fields.Duration)
+_LATER: Final = ConfigDict(defer_build=True)  # most documents have no rollout, and every process imports this
+_RATIO: Final[TypeAdapter[float]] = TypeAdapter(fields.Ratio, config=_LATER)
+_DURATION: Final[TypeAdapter[float]] = TypeAdapter(fields.Duration, config=_LATER)
 
 
 def check(root: Node) -> Iterator[SpecError]:
