@@ -61,6 +61,8 @@ class World:
         kept: Variant to the probability that a unit has the outcome `kept`, a second after it was first seen.
         users: How many there are; None: the endpoint has no unit.
         per_s: Requests a second.
+        clumsy: Unit and side to the probability that this unit's requests fail; in place of `failing`.
+        seed: Of who calls and what fails.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class World:
         kept: Mapping[str, float] | None = None,
         users: int | None = 5_000,
         per_s: int = 20,
+        clumsy: Callable[[str, str], float] | None = None,
+        seed: int = 7,
     ) -> None:
         self.text = text
         self.now = 1_000_000.0
@@ -83,7 +87,8 @@ class World:
         self.lagging = False
         self.events = catalog.open_store("memory:world")
         self.control = catalog.open_control("memory:world")
-        self._random = random.Random(7)
+        self.clumsy = clumsy
+        self._random = random.Random(seed)
         self._numbers = count(1)
         self._admitted: tuple[str, str, snapshot.Snapshot] | None = None
 
@@ -161,7 +166,8 @@ class World:
             return []
         given = assignment.assign(unit or None, allocation, request_id=request_id)
         side = "new" if given.variant in (allocations.CANARY, allocations.GREEN) else "old"
-        bad = self._random.random() < self.failing(side, ts - self.started)
+        rate = self.failing(side, ts - self.started) if self.clumsy is None else self.clumsy(unit, side)
+        bad = self._random.random() < rate
         slow = self._random.random() < self.slow(side, ts - self.started)
         made: list[Event] = [
             Prediction(
