@@ -175,6 +175,14 @@ def test_a_table_too_wide_for_the_terminal_is_turned() -> None:
     assert max(map(len, narrow)) <= 80
 
 
+def test_what_others_wrote_cannot_command_the_terminal() -> None:
+    written = io.StringIO()
+    out = console.Console(file=written, force_terminal=True, color_system=None, width=80)
+    screen.show_table(out, "", ("by", "why"), [("mia\x1b[31m", "\x07a\u202eb\x9b2Jc")])
+    assert not set(written.getvalue()) & set("\x1b\x07\x9b\u202e")
+    assert "mia [31m" in written.getvalue()
+
+
 def test_a_problem_names_its_field_once() -> None:
     def told(**problem: str) -> str:
         return remote.problem(remote.Reply(422, {}, json.dumps(problem).encode()))

@@ -118,9 +118,11 @@ def status(
     for each in told:
         click.echo(f"{each['rollout']}: {each['state']}{_position(each)}{_since(each)}")
         if each["note"]:
-            click.echo(f"  because: {each['note']}")
+            click.echo(f"  because: {screen.plain(each['note'])}")
         if each["last_look"]:
-            click.echo(f"  last look {screen.when(each['last_look']['at'])}: {each['last_look']['reason']}")
+            click.echo(
+                f"  last look {screen.when(each['last_look']['at'])}: {screen.plain(each['last_look']['reason'])}"
+            )
         click.echo(f"  {each['next']}")
     return exits.OK
 

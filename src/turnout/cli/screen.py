@@ -73,7 +73,16 @@ def shown(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return plain(str(value))
+
+
+def plain(told: str) -> str:
+    """Text that others wrote, without what a terminal would obey.
+
+    >>> plain("red \\x1b[31m or two\\nlines")
+    'red  [31m or two\\nlines'
+    """
+    return told if told.isprintable() else "".join(c if c.isprintable() or c == "\n" else " " for c in told)
 
 
 def styled(value: object, style: str) -> text.Text:

@@ -26,6 +26,11 @@ SIZES: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 FEW_UNITS: Final = 100
 """Logged units below which a spread is not worth planning with."""
 
+LARGEST: Final = 1e12
+"""Of effects and standard deviations; beyond it, or below one over it, squares leave the range of numbers."""
+
+EFFECT_HINT: Final = "Give --effect, such as 0.01, or 5% of the baseline."
+
 LONGEST_DAYS: Final = 3_650
 
 
@@ -185,7 +190,7 @@ def given(wish: Wish) -> Planned:
     curve = _steady(wish.units_per_day)
     target = _target(wish, None, spread)
     if target is None:
-        raise InputError("no effect to find.", hint="Give --effect, such as 0.01, or 5% of the baseline.")
+        raise InputError("no effect to find.", hint=EFFECT_HINT)
     scale: wording.Scale = "ratio" if wish.sd is None else "number"
     terms = _Terms(split=split, guard_alpha=alpha, wanted_power=aimed, curve=curve)
     made = _metric("primary", "primary", "the metric", scale, spread, target, terms)
@@ -407,9 +412,10 @@ def _reach(total: int, spread: Spread, terms: _Terms, window_s: float) -> Reach:
 
 def _given_spread(wish: Wish) -> Spread | None:
     if wish.sd is not None:
-        if not wish.sd > 0:
+        if not 1 / LARGEST <= wish.sd <= LARGEST:
             raise InputError(
-                f"a standard deviation of {wish.sd:g} is not above 0.", hint="Give --sd a positive number."
+                f"a standard deviation of {wish.sd:g} is beyond what can be planned.",
+                hint="Give --sd a positive number.",
             )
         return Spread(baseline=wish.baseline, variance=wish.sd**2)
     if wish.baseline is None:
@@ -422,12 +428,18 @@ def _given_spread(wish: Wish) -> Spread | None:
 
 def _target(wish: Wish, metric: measures.MetricSpec | None, spread: Spread | None) -> float | None:
     if wish.effect is not None:
-        return abs(wish.effect)
+        return _plannable(wish.effect)
     if wish.relative is not None:
         if spread is None or not spread.baseline:
             raise InputError("a relative effect needs a baseline.", hint="Give --baseline, or an absolute --effect.")
-        return abs(wish.relative * spread.baseline)
+        return _plannable(wish.relative * spread.baseline)
     return metric.effect if metric is not None else None
+
+
+def _plannable(effect: float) -> float:
+    if not 1 / LARGEST <= abs(effect) <= LARGEST:
+        raise InputError(f"an effect of {effect:g} is beyond what can be planned.", hint=EFFECT_HINT)
+    return abs(effect)
 
 
 def _steady(units_per_day: float | None) -> list[float]:
