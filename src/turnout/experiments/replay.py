@@ -2,7 +2,8 @@
 
 Called by `turnout aa`. Nothing differs between the two sides, so every finding is a false one: a
 metric whose fixed-horizon test finds more than alpha of them, or whose sequence errs in more than
-alpha of the runs over all looks, has the wrong unit or too heavy a tail, and is not to be used.
+alpha of the runs over all looks, is not to be used on this data. Rows that belong together (two accounts
+of one person, requests taken for units) pass unnoticed: the draw takes them apart.
 
 The randomisations are independent draws, as fresh seeds of the hash would give them. Sums of all
 runs are one matrix product per look, in blocks, so memory is bounded whatever the number of runs.
