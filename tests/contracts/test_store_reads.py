@@ -88,6 +88,20 @@ def test_an_override_elsewhere_does_not_cross_a_unit(store: base.EventStore, put
     assert store.exposed("structure", PHASE).units == {"a": 1}
 
 
+def test_requests_that_another_system_assigned_without_a_unit_are_nobody(store: base.EventStore, put: Put) -> None:
+    put(
+        exposure("u1", "a", reason="EXTERNAL"),
+        exposure("", "a", reason="EXTERNAL", request_id="r2"),
+        exposure("", "b", reason="EXTERNAL", request_id="r3"),
+    )
+
+    found = store.exposed("structure", PHASE)
+
+    assert (dict(found.units), found.crossed, dict(found.crossed_from)) == ({"a": 1}, 0, {})
+    query = base.SignalQuery(experiment="structure", phase=PHASE, signal="error", as_of=1e9)
+    assert {each.sub_bucket for each in store.signal_sums(query)} <= set(range(100))
+
+
 def test_the_units_of_a_phase_can_be_listed(store: base.EventStore, put: Put) -> None:
     put(
         exposure("u2", "a", attributes={"country": "KR"}),

@@ -258,7 +258,7 @@ def _from_signals(
 
 
 def _cells(rows: Iterable[base.SignalSums]) -> samples.Buckets:
-    return samples.buckets((row.sub_bucket % samples.SUB_BUCKETS, row.s, row.c) for row in rows)
+    return samples.buckets((row.sub_bucket, row.s, row.c) for row in rows)
 
 
 def _from_ranks(

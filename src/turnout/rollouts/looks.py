@@ -189,8 +189,7 @@ def proportion(bad: float, requests: int) -> samples.Estimate | None:
 def _buckets(sums: Iterable[base.SignalSums]) -> dict[str, samples.Buckets]:
     cells: dict[str, list[tuple[int, float, float]]] = {}
     for each in sums:
-        if 0 <= each.sub_bucket < samples.SUB_BUCKETS:  # a request without a unit has none
-            cells.setdefault(each.variant, []).append((each.sub_bucket, each.s, each.c))
+        cells.setdefault(each.variant, []).append((each.sub_bucket, each.s, each.c))
     return {name: samples.buckets(found) for name, found in cells.items()}
 
 

@@ -304,7 +304,7 @@ class MemoryStore:
         variants = _variants_by_unit(events)
         first: dict[str, Exposure] = {}
         for event in sorted(events, key=lambda event: -event.ts):
-            if event.reason in base.ANALYSED and len(variants[event.unit]) == 1:
+            if _counts(event) and len(variants[event.unit]) == 1:
                 first[event.unit] = event
         return first
 
@@ -312,7 +312,7 @@ class MemoryStore:
         """First analysed exposure of each unit in any phase."""
         began: dict[str, float] = {}
         for event in self._exposures.values():
-            if event.experiment == experiment and event.reason in base.ANALYSED:
+            if event.experiment == experiment and _counts(event):
                 began[event.unit] = min(event.ts, began.get(event.unit, math.inf))
         return began
 
@@ -415,13 +415,18 @@ def _quantiles(values: Sequence[float], wanted: Sequence[float]) -> dict[float, 
     return {q: ascending[max(math.ceil(q * len(ascending)), 1) - 1] for q in wanted if ascending}
 
 
+def _counts(event: Exposure) -> bool:
+    """Whether an exposure is analysed; one without a unit is nobody's."""
+    return event.reason in base.ANALYSED and event.unit != ""
+
+
 def _first_variant(events: Sequence[Exposure], unit: str) -> str:
-    return min((e.ts, e.variant) for e in events if e.unit == unit and e.reason in base.ANALYSED)[1]
+    return min((e.ts, e.variant) for e in events if e.unit == unit and _counts(e))[1]
 
 
 def _variants_by_unit(events: Sequence[Exposure]) -> dict[str, set[str]]:
     variants: defaultdict[str, set[str]] = defaultdict(set)
     for event in events:
-        if event.reason in base.ANALYSED:
+        if _counts(event):
             variants[event.unit].add(event.variant)
     return variants

@@ -6,7 +6,8 @@ Read by `answers.py` only; `memory.py` says the same in Python, and the contract
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-ANALYSED = "reason IN ('SPLIT', 'EXTERNAL')"
+ANALYSED = "reason IN ('SPLIT', 'EXTERNAL') AND unit <> ''"
+"""Exposures that count. One without a unit (another system assigns requests that name nobody) is nobody's."""
 
 DIALECTS: Mapping[str, Mapping[str, str]] = {
     "sqlite": {"floor": "CAST(", "end": " AS INTEGER)", "find": "instr"},  # times are positive: cut is floor
@@ -352,7 +353,7 @@ SELECT first, COUNT(*) FROM (
     WHERE experiment = :experiment AND phase = :phase AND {ANALYSED}
     GROUP BY unit HAVING MIN(variant) <> MAX(variant)
   ) c ON c.unit = e.unit AND c.t0 = e.ts
-  WHERE e.experiment = :experiment AND e.phase = :phase AND e.{ANALYSED} GROUP BY e.unit
+  WHERE e.experiment = :experiment AND e.phase = :phase AND e.{ANALYSED.replace('unit', 'e.unit')} GROUP BY e.unit
 ) per_unit GROUP BY first
 """  # noqa: S608
 
