@@ -112,6 +112,7 @@ def test_an_endpoint_has_one_rollout() -> None:
             rollout(outcomes={"kept": {"outcome": "k", "window": "3h"}}, deadline="2h"),
             "rollouts.new.outcomes.kept.window: its window of 3h is not over before the rollout's deadline of 2h",
         ),
+        (rollout(kind="blue-green", guardrails={"slow": {"signal": "latency"}}), "signal latency is not watched with"),
         (rollout(progress={"phase": "x", "state": "done"}), "only Turnout writes 'progress'"),
         (rollout(guardrails={"kept": {"outcome": "kept"}}), "a rollout's guardrails watch signals"),
         (rollout(outcomes={"slow": {"signal": "error"}}), "a rollout's outcomes watch outcomes"),

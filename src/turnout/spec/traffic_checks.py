@@ -173,6 +173,16 @@ def _rollouts(root: Node) -> Iterator[SpecError]:
                 if key in keys:
                     message = f"{key!r} has no effect with kind blue-green, which switches at once."
                     yield findings.at(root, (*path, key), message, "Remove it.", at_key=True)
+            yield from _watched(root, path, mapping(keys.get("guardrails")))
+
+
+def _watched(root: Node, path: tuple[str, ...], guardrails: dict[str, Node]) -> Iterator[SpecError]:
+    """While everybody has the new side there is no old one beside it: only failures are told from before."""
+    for name, guardrail in guardrails.items():
+        signal = lookup.text(mapping(guardrail).get("signal"))
+        if signal not in (None, "error"):
+            message = f"signal {signal} is not watched with kind blue-green, which has nothing beside it to compare."
+            yield findings.at(root, (*path, "guardrails", name, "signal"), message, "Use kind: canary, or remove it.")
 
 
 def _steps(root: Node, path: tuple[str, ...], keys: dict[str, Node]) -> Iterator[SpecError]:
