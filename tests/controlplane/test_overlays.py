@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from turnout.controlplane import overlays
-from turnout.stores import control
+from turnout.controlplane import duties, overlays
+from turnout.stores import control, control_memory
 from turnout.transport import control as channel
 
 Play = Callable[..., None]
@@ -32,6 +32,22 @@ def test_that_there_is_no_overlay_is_said_once_and_each_new_one_once(play: Play)
         assert scene.supervisor.overlays[1:] == [
             channel.OverlayText(number=2, content="b", author="turnout", reason="step", at=5.0)
         ]
+
+    play(scenario)
+
+
+def test_the_first_overlay_of_a_database_made_anew_is_brought_too(play: Play) -> None:
+    async def scenario(scene: Any) -> None:
+        duty = overlays.Overlays(scene.context)
+        propose(scene, "a", 0)
+        await duty.run()
+        scene.store = control_memory.MemoryControlStore()
+        await scene.context.control.close()
+        anew = duties.Context(scene.context.settings, open_control=lambda _: scene.store, clock=lambda: scene.now)
+        scene.context.control = anew.control
+        scene.store.propose("b", after=0, author="mia", reason="", at=50.0)
+        await duty.run()
+        assert [said.content for said in scene.supervisor.overlays] == ["a", "b"]
 
     play(scenario)
 

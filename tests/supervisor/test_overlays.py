@@ -23,8 +23,8 @@ Serve = Callable[..., AbstractAsyncContextManager[Any]]
 CONTROL_PLANE = (sys.executable, str(Path(__file__).with_name("small_control_plane.py")))
 
 
-def propose(settings: Settings, number: int, content: str) -> None:
-    said = control.OverlayText(number=number, content=content, author="turnout", reason=f"step {number}", at=5.0)
+def propose(settings: Settings, number: int, content: str, *, at: float = 5.0) -> None:
+    said = control.OverlayText(number=number, content=content, author="turnout", reason=f"step {number}", at=at)
     draft = Path(settings.state) / ".propose.json"
     draft.write_bytes(msgspec.json.encode(said))
     draft.replace(Path(settings.state) / "propose.json")
@@ -144,6 +144,8 @@ def test_an_older_overlay_changes_nothing(settings: Settings, serve: Serve) -> N
             propose(settings, 6, "+six")
             await running.until(lambda _: len(replies(settings)) == 2)
             assert texts(await running.server.status()) == ["first+seven"]
+            propose(settings, 1, "+one", at=6.0)  # the database was lost, and counts from 1 again
+            await running.until(lambda status: texts(status) == ["first+one"])
 
     asyncio.run(run())
 

@@ -21,6 +21,11 @@ REFUSALS = "turnout.overlay"
 NOTHING = control.Overlay(number=0, at=0.0, author="", reason="", content="")
 
 
+def _named(overlay: control.Overlay) -> tuple[int, float]:
+    """One overlay for good: a database that was lost and made anew numbers from 1 again."""
+    return overlay.number, overlay.at
+
+
 class Overlays:
     """The duty; see the module's docstring."""
 
@@ -30,18 +35,18 @@ class Overlays:
         self.interval_s = context.settings.poll_s
         self.wake = asyncio.Event()
         self._context = context
-        self._done = -1
-        self._refused = -1
-        self._reported = -1
+        self._done: tuple[int, float] | None = None
+        self._refused: tuple[int, float] | None = None
+        self._reported: tuple[int, float] | None = None
 
     def reconsider(self) -> None:
         """The document may be another one now: what it refused may fit."""
-        self._refused = -1
+        self._refused = None
 
     async def run(self) -> None:
         """Look for a newer overlay and hand it over."""
         newest = await self._context.control.call(lambda store: store.overlay()) or NOTHING
-        if newest.number in (self._done, self._refused):
+        if _named(newest) in (self._done, self._refused):
             return
         said = channel.OverlayText(
             number=newest.number,
@@ -53,13 +58,13 @@ class Overlays:
         reply = await self._context.ask(said, PREPARE_S)
         assert isinstance(reply, channel.OverlayReply)
         if not reply.errors:
-            self._done = newest.number
+            self._done = _named(newest)
         elif not reply.lost:
-            self._refused = newest.number
+            self._refused = _named(newest)
             await self._report(newest, reply)
 
     async def _report(self, overlay: control.Overlay, reply: channel.OverlayReply) -> None:
-        if overlay.number == self._reported:
+        if _named(overlay) == self._reported:
             return
         payload = {"document": reply.document, "errors": [str(error) for error in reply.errors]}
         look = control.Look(
@@ -70,7 +75,7 @@ class Overlays:
             payload=msgspec.json.encode(payload).decode(),
         )
         await self._context.control.call(lambda store: store.add_look(look))
-        self._reported = overlay.number
+        self._reported = _named(overlay)
 
     async def close(self) -> None:
         """Nothing is left to do."""

@@ -75,6 +75,11 @@ class Swapped:
     in_force_at: float
 
 
+def _newer(overlay: Overlay, known: Overlay) -> bool:
+    """By number, or written later: a database that was lost and made anew counts from 1 again."""
+    return overlay.number > known.number or overlay.at > known.at
+
+
 Digests = Mapping[str, str]
 """Model alias -> digest of its artifact."""
 
@@ -198,7 +203,7 @@ class Fleet:
             None when it, or a newer one, is in force; else why not, and the one before stays.
         """
         async with self._changing:
-            if self.overlay is not None and overlay.number <= self.overlay.number:
+            if self.overlay is not None and not _newer(overlay, self.overlay):
                 return None
             if not self.serving or self.accepted is None:
                 return _nobody()
