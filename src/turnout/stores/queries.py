@@ -353,7 +353,7 @@ SELECT first, COUNT(*) FROM (
     WHERE experiment = :experiment AND phase = :phase AND {ANALYSED}
     GROUP BY unit HAVING MIN(variant) <> MAX(variant)
   ) c ON c.unit = e.unit AND c.t0 = e.ts
-  WHERE e.experiment = :experiment AND e.phase = :phase AND e.{ANALYSED.replace('unit', 'e.unit')} GROUP BY e.unit
+  WHERE e.experiment = :experiment AND e.phase = :phase AND e.{ANALYSED.replace("unit", "e.unit")} GROUP BY e.unit
 ) per_unit GROUP BY first
 """  # noqa: S608
 
