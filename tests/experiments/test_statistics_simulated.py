@@ -158,6 +158,7 @@ def test_thirty_looks_at_nothing_find_something_in_few_runs(name: str) -> None:
     assert 0.015 <= end_t <= 0.09
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JUDGES)
 def test_thirty_looks_at_nothing_in_many_runs(name: str) -> None:
@@ -260,6 +261,7 @@ def test_sub_buckets_see_that_requests_of_one_unit_resemble_each_other() -> None
     assert request > 0.15
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_sub_buckets_keep_their_error_in_many_runs() -> None:
     bucket, unit, request = clustered(9, 10_000, 4000)

@@ -80,6 +80,7 @@ def test_outcomes_that_come_later_than_windows_wait_are_told(late_days: float, s
     assert honest.state(last(log), "late-outcomes") == state
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_whole_splits_are_hardly_ever_called_broken() -> None:
     looks = honest.days(1, 9, 1)

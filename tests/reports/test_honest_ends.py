@@ -74,6 +74,7 @@ def test_harm_that_shows_after_the_planned_end_is_still_harm() -> None:
     assert after.verdict.kind == "HARMFUL"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_looking_again_and_again_after_a_fixed_horizon_finds_no_more_than_one_look() -> None:
     looks = honest.days(9, 21, 4)

@@ -106,6 +106,7 @@ def test_a_guardrail_at_its_margin_is_hardly_ever_called_safe_or_harmful_and_bot
     assert honest.ever(much, lambda made: honest.harms(made)["harm"] == "safe") == 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_a_a_with_thirty_looks_is_hardly_ever_decided() -> None:
     looks = tuple(np.linspace(1, 22, 30).tolist())

@@ -53,6 +53,7 @@ def test_a_unit_counts_once_over_all_steps_and_the_rest_never() -> None:
     assert errors.n == sum(last.units), "the sequence counts units, not their requests"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_hundred_healthy_canaries() -> None:
     assert sum(rolled_back(seed, alpha=0.1) is not None for seed in range(100, 160)) <= 10
