@@ -1,7 +1,6 @@
 """`turnout history`: which revision was live when, who wrote it and why, and what changed in it."""
 
 import difflib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,9 +11,8 @@ from msgspec import Struct
 from rich import console, text
 
 from turnout.changes import tables, written
-from turnout.cli import diff_words, exits, places, screen
+from turnout.cli import diff_words, exits, logs, places, screen
 from turnout.errors import NotFoundError
-from turnout.recorder import app as recorder
 from turnout.spec import merging, overlays, parsing, stages, tree
 from turnout.stores import catalog, control
 
@@ -82,8 +80,7 @@ def command(
     REVISION is the beginning of one, as the list shows it. Works without a running server.
     """
     place = places.find(document, state, stage)
-    url = store or os.environ.get("TURNOUT_STORE", "") or recorder.default_store(place.state)
-    opened = catalog.open_control(url, read_only=True)
+    opened = catalog.open_control(logs.url(place, store), read_only=True)
     try:
         records = opened.history(limit + 1)
         if revision is not None:

@@ -8,7 +8,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,9 +16,8 @@ from msgspec import Struct
 from rich import console, table, text
 from rich import live as rich_live
 
-from turnout.cli import exits, exposition, places, remote, screen
+from turnout.cli import exits, exposition, logs, places, remote, screen
 from turnout.errors import StoreError, TurnoutError
-from turnout.recorder import app as recorder
 from turnout.stores import base, catalog
 
 EVERY_S = 1.0
@@ -153,9 +151,7 @@ def _phases(endpoints: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def store_url(place: places.Place, given: str | None, *, given_url: str | None) -> str:
     """The store to ask for outcomes; "" when the server is elsewhere and none is named."""
     named = given or os.environ.get("TURNOUT_STORE", "")
-    if named or given_url:
-        return named
-    return recorder.default_store(Path(place.state))
+    return named if named or given_url else logs.own_url(place)
 
 
 def watch(url: str, store: str, *, as_json: bool, rounds: int | None = None) -> int:

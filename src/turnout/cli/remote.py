@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from turnout.cli import exposition, places
 from turnout.errors import UnavailableError
 
 TIMEOUT_S = 30.0
@@ -79,3 +80,14 @@ def problem(reply: Reply) -> str:
         return " ".join(part for part in (where, told, said.get("hint") or "") if part)
     except (ValueError, AttributeError):
         return reply.body[:200].decode("utf-8", "replace")
+
+
+def counted(place: places.Place) -> exposition.Samples | None:
+    """What the running server's `/metrics` says; None when none runs, or it does not answer."""
+    server = place.running()
+    if server is None:
+        return None
+    try:
+        return exposition.parse(ask(server.url, "/metrics", timeout_s=5.0).body.decode())
+    except UnavailableError:
+        return None

@@ -1,6 +1,5 @@
 """`turnout report`: ships what still waits, reads the store, and says what to do about each experiment."""
 
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from turnout.cli import (
     report_text,
     screen,
 )
-from turnout.errors import InputError, NotFoundError, UnavailableError
+from turnout.errors import InputError, NotFoundError
 from turnout.reports import experiment as experiments
 from turnout.reports import tables
 from turnout.spec import snapshot
@@ -150,21 +149,12 @@ def moment(text: str) -> float:
     return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
 
 
-DROPPED = re.compile(rf'^{telemetry.EVENTS_DROPPED}{{type="([^"]*)",variant="([^"]*)".*}} ([0-9.e+]+)$', re.MULTILINE)
-
-
 def dropped(place: places.Place) -> dict[str, int]:
     """Events that the running server could not keep, by type and variant; empty if none, or if no server runs."""
-    server = place.running()
-    if server is None:
-        return {}
-    try:
-        text = remote.ask(server.url, "/metrics", timeout_s=5.0).body.decode()
-    except UnavailableError:
-        return {}
     found: Counter[str] = Counter()
-    for kind, variant, count in DROPPED.findall(text):
-        found[f"{kind} {variant}".strip()] += int(float(count))
+    for name, labels, count in remote.counted(place) or ():
+        if name == telemetry.EVENTS_DROPPED:
+            found[f"{labels['type']} {labels['variant']}".strip()] += int(count)
     return {name: count for name, count in found.items() if count}
 
 

@@ -1,6 +1,5 @@
 """`turnout shadow`: what a mirrored pipeline would have said, beside what callers got."""
 
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -11,15 +10,15 @@ from rich import console, text
 
 from turnout import telemetry
 from turnout.cli import documents, exits, logs, places, remote, screen
-from turnout.errors import NotFoundError, UnavailableError
+from turnout.errors import NotFoundError
 from turnout.reports import shadows, wording
 from turnout.spec import units
 
 COUNTED: Final = {
-    "sent": telemetry.SHADOW_SENT,
-    "done": telemetry.SHADOW_DONE,
-    "failed": telemetry.SHADOW_FAILED,
-    "dropped": telemetry.SHADOW_DROPPED,
+    telemetry.SHADOW_SENT: "sent",
+    telemetry.SHADOW_DONE: "done",
+    telemetry.SHADOW_FAILED: "failed",
+    telemetry.SHADOW_DROPPED: "dropped",
 }
 
 
@@ -80,19 +79,13 @@ def command(  # noqa: PLR0913  # click hands over every option
 
 def copies(place: places.Place) -> Mapping[str, shadows.Copies] | None:
     """What the running server counted, by shadow; None when none runs."""
-    server = place.running()
-    if server is None:
-        return None
-    try:
-        told = remote.ask(server.url, "/metrics", timeout_s=5.0).body.decode()
-    except UnavailableError:
+    samples = remote.counted(place)
+    if samples is None:
         return None
     found: dict[str, Counter[str]] = {}
-    for what, metric in COUNTED.items():
-        for labels, count in re.findall(rf"^{metric}{{([^}}]*)}} ([0-9.e+]+)$", told, re.MULTILINE):
-            name = re.search(r'shadow="([^"]*)"', labels)
-            if name is not None:
-                found.setdefault(name[1], Counter())[what] += int(float(count))
+    for name, labels, count in samples:
+        if name in COUNTED:
+            found.setdefault(labels["shadow"], Counter())[COUNTED[name]] += int(count)
     return {name: shadows.Copies(**counts) for name, counts in found.items()}
 
 

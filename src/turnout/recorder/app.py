@@ -57,7 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def store_url(self) -> str:
         """The store to open."""
-        return self.store or default_store(self.state)
+        return self.store or catalog.default_url(self.state)
 
 
 class Status(msgspec.Struct, kw_only=True):
@@ -86,11 +86,6 @@ class Status(msgspec.Struct, kw_only=True):
     seal_error: str = ""
 
 
-def default_store(state: Path) -> str:
-    """URL of the store a state folder has when nothing else is said."""
-    return catalog.default_url(state)
-
-
 def take_lock(state: Path) -> int | None:
     """The descriptor that makes this process the folder's only recorder; None when another one is."""
     state.mkdir(parents=True, exist_ok=True)
@@ -115,7 +110,7 @@ def ship_once(state: Path, store_url: str = "") -> shipping.Progress | None:
     if lock is None:
         return None
     try:
-        store = catalog.open_store(store_url or default_store(state))
+        store = catalog.open_store(store_url or catalog.default_url(state))
         try:
             subject = subjects.subject_function(subjects.load_key(state / "subject.key"))
             return shipping.Shipper(state / "segments", store, subject).ship()
